@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
+//go:build !(ppc64 || s390x || mips || mips64)
+
+package uring
+
+// pollEvents lays events out as poll32_events.
+func pollEvents(events uint32) uint32 { return events }

@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
+//go:build !mbufdebug
+
+package mbuf
+
+// debug is constant so that the compiler drops the checks.
+const debug = false
+
+func debugAlloc(*header, *Mbuf) {}
+func debugFree(*Mbuf)           {}
+func debugHome(*header, *Mbuf)  {}

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
+//go:build mbufdebug
+
+package mbuf
+
+import (
+	"fmt"
+	"sync/atomic"
+	"unsafe"
+)
+
+const debug = true
+
+// States of an mbuf in a debug build.
+const (
+	stateFree = iota
+	stateInUse
+)
+
+func (h *header) state(i uint32) *atomic.Uint32 {
+	return (*atomic.Uint32)(unsafe.Add(unsafe.Pointer(h), uintptr(h.stateOff)+uintptr(i)*4))
+}
+
+// debugAlloc looks at a free mbuf that is about to be handed out.
+func debugAlloc(h *header, m *Mbuf) {
+	i := h.index(m)
+	if m.RefCnt != 1 || m.Next != nil || m.NbSegs != 1 || m.home() != h ||
+		m.bufAddr != unsafe.Add(unsafe.Pointer(m), Size+int(h.privSize)) {
+		panic(fmt.Sprintf("mbuf: mbuf %d of pool %q was written to after it was freed", i, h.poolName()))
+	}
+	if !h.state(i).CompareAndSwap(stateFree, stateInUse) {
+		panic(fmt.Sprintf("mbuf: mbuf %d of pool %q is in the free list and in use", i, h.poolName()))
+	}
+}
+
+// debugFree looks at an mbuf whose owner gives it up.
+func debugFree(m *Mbuf) {
+	h := m.home()
+	if h == nil || h.magic != poolMagic {
+		panic(fmt.Sprintf("mbuf: foreign mbuf %p freed: it belongs to no pool", m))
+	}
+	i := h.index(m)
+	if i >= h.count || h.mbuf(i) != m {
+		panic(fmt.Sprintf("mbuf: foreign mbuf %p freed: it is not in its pool %q", m, h.poolName()))
+	}
+	if h.state(i).Load() != stateInUse || m.RefCount() == 0 {
+		panic(fmt.Sprintf("mbuf: double free of mbuf %d of pool %q", i, h.poolName()))
+	}
+}
+
+// debugHome notes that m, without references now, is free.
+func debugHome(h *header, m *Mbuf) {
+	i := h.index(m)
+	if !h.state(i).CompareAndSwap(stateInUse, stateFree) {
+		panic(fmt.Sprintf("mbuf: double free of mbuf %d of pool %q", i, h.poolName()))
+	}
+}
+
+func (h *header) poolName() string { return string(h.name[:h.nameLen]) }

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
+// Package mbuf holds packet buffers: [Mbuf], laid out field for field as
+// DPDK's struct rte_mbuf, and [Pool], which keeps them outside the Go heap in
+// a memory file that the kernel may write to and other processes may map.
+//
+// # Start reading here
+//
+// mbuf.go has the layout, chain.go and copy.go what one does with a packet,
+// free.go reference counts and the way home, clone.go indirect mbufs. Below
+// them, pool.go creates the memory, freelist.go is the lock-free list in it
+// and cache.go the per-goroutine stash in front of that list.
+//
+// # Ownership
+//
+// An mbuf has one owner at a time. AllocBulk hands it out, a queue's burst
+// moves it between the program and the driver, FreeBulk takes it back. The
+// owner alone reads and writes its fields. Only the reference count may be
+// touched by several goroutines at once, because clones of one packet (see
+// [Clone]) are freed wherever they end up; use [Mbuf.RefCount] and
+// [Mbuf.RefUpdate] for it, not the field.
+//
+// # Cost
+//
+// Allocating and freeing take no lock, allocate nothing on the Go heap and
+// report exhaustion as a count. Functions that can fail on the data path
+// return nil, false or one of the package's fixed error values.
+//
+// # Debug build
+//
+// As in DPDK, freeing an mbuf twice, or one that comes from no pool of this
+// package, is undefined. Build with -tags mbufdebug and both panic with a
+// message naming the mbuf and its pool; so does an mbuf that was written to
+// after it was freed, at its next allocation. Without the tag these checks
+// are compiled out.
+//
+// # Limits
+//
+// Little-endian machines only. Pools need Linux; elsewhere [NewPool] returns
+// an error that wraps errors.ErrUnsupported.
+package mbuf

@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
+package mbuf
+
+import (
+	"math/bits"
+	"sync/atomic"
+	"unsafe"
+)
+
+// header is the start of a pool's mapping. The memory behind it is
+//
+//	header | links [count]uint64 | states (debug builds) | elements
+//
+// and everything in it is an offset or an index, so the list works wherever a
+// process maps it. (The mbufs themselves hold addresses: processes that share
+// packets map the file at the same place.)
+//
+// The free list is a Treiber stack. head is {tag, index}; links[i] is
+// {depth, index of the next free element}, depth being the number of elements
+// from i down to the bottom. A link does not change while its element is in
+// the list, so the depth of the first element is the length of the list: a
+// separate count would go wrong when a process is killed between the two
+// updates. Taking or returning any number of elements is one compare-and-swap
+// of head, before which nothing has happened and after which all has: there
+// is no state in between for a killed process to leave behind.
+//
+// The tag changes with every update and keeps a slow goroutine from swapping
+// in a successor it read before others took and returned the same element; it
+// would have to sleep through exactly 2³² updates to be fooled.
+type header struct {
+	// Written once, by NewPool.
+	magic    uint64
+	count    uint32 // elements
+	dataRoom uint16
+	privSize uint16
+	elemSize uint64 // bytes from one element to the next
+	elemsOff uint64 // of the first element, from the header
+	recip    uint64 // ceil(2⁶⁴ / elemSize)
+	rearm    uint64 // DataOff, RefCnt, NbSegs and Port of a fresh mbuf
+	linksOff uint64
+	stateOff uint64 // 0: no debug states
+	bufLen   uint16
+	headroom uint16
+	nameLen  uint32
+	name     [maxName]byte
+	_        [120]byte
+
+	// Each on its own pair of cache lines: the adjacent-line prefetcher
+	// fetches two.
+	head      atomic.Uint64
+	_         [120]byte
+	exhausted atomic.Uint64 // mbufs asked for in vain
+	_         [120]byte
+}
+
+const (
+	poolMagic = 0x6c6f6f7070617472 // "rtappool"
+	maxName   = 64
+	// none is the index that ends the list. It is above any count.
+	none = 0xffffffff
+)
+
+// The mutable words must be 8-byte aligned on 32-bit machines too, and apart.
+var _ = [1]struct{}{}[0|
+	unsafe.Offsetof(header{}.head)%128|
+	unsafe.Offsetof(header{}.exhausted)%128|
+	unsafe.Sizeof(header{})%128]
+
+func (h *header) link(i uint32) *atomic.Uint64 {
+	return (*atomic.Uint64)(unsafe.Add(unsafe.Pointer(h), uintptr(h.linksOff)+uintptr(i)*8))
+}
+
+func (h *header) mbuf(i uint32) *Mbuf {
+	return (*Mbuf)(unsafe.Add(unsafe.Pointer(h), uintptr(h.elemsOff)+uintptr(i)*uintptr(h.elemSize)))
+}
+
+// index is the inverse of mbuf: a division by elemSize, done as a
+// multiplication. Exact because the distance is a multiple of elemSize.
+func (h *header) index(m *Mbuf) uint32 {
+	off := uint64(uintptr(unsafe.Pointer(m)) - uintptr(unsafe.Pointer(h)) - uintptr(h.elemsOff))
+	hi, _ := bits.Mul64(off, h.recip)
+	return uint32(hi)
+}
+
+// pop takes up to len(dst) mbufs off the list and returns how many.
+func (h *header) pop(dst []*Mbuf) int {
+	for {
+		head := h.head.Load()
+		i, n := uint32(head), 0
+		for n < len(dst) && i < h.count {
+			dst[n] = h.mbuf(i)
+			i = uint32(h.link(i).Load())
+			n++
+		}
+		// Links read after others changed the list may be stale; then so is
+		// head, and the swap fails.
+		if n == 0 || h.head.CompareAndSwap(head, nextHead(head, i)) {
+			return n
+		}
+	}
+}
+
+// push returns mbufs of this pool to the list. The last one will be the
+// first to be taken again.
+func (h *header) push(src []*Mbuf) {
+	if len(src) == 0 {
+		return
+	}
+	for {
+		head := h.head.Load()
+		next, depth := uint32(head), uint64(0)
+		if next < h.count {
+			depth = h.link(next).Load() >> 32
+		}
+		for _, m := range src {
+			depth++
+			i := h.index(m)
+			h.link(i).Store(depth<<32 | uint64(next))
+			next = i
+		}
+		if h.head.CompareAndSwap(head, nextHead(head, next)) {
+			return
+		}
+	}
+}
+
+func nextHead(head uint64, i uint32) uint64 {
+	return (head>>32+1)<<32 | uint64(i)
+}
+
+// length returns the number of mbufs in the list. With others at work it is
+// the length at some moment during the call; if they leave no quiet moment,
+// an estimate.
+func (h *header) length() int {
+	n := 0
+	for range 1000 {
+		head := h.head.Load()
+		if uint32(head) >= h.count {
+			return 0
+		}
+		n = int(h.link(uint32(head)).Load() >> 32)
+		if h.head.Load() == head {
+			break
+		}
+	}
+	return n
+}
+
+// drain empties a list that is complete, so that nobody can take from it any
+// more, and reports whether it was.
+func (h *header) drain() bool {
+	for {
+		head := h.head.Load()
+		i := uint32(head)
+		if i >= h.count || h.link(i).Load()>>32 != uint64(h.count) {
+			return false
+		}
+		if h.head.CompareAndSwap(head, nextHead(head, none)) {
+			return true
+		}
+	}
+}
+
+// reset makes a free mbuf a fresh packet without data, as rte_pktmbuf_reset
+// does. rearm is the pool's template of DataOff, RefCnt, NbSegs and Port.
+func (m *Mbuf) reset(rearm uint64) {
+	*(*uint64)(unsafe.Add(unsafe.Pointer(m), refOff)) = rearm
+	m.OlFlags = 0
+	m.PacketType = 0
+	m.PktLen = 0
+	m.DataLen = 0
+	m.VlanTCI = 0
+	m.VlanTCIOuter = 0
+	m.TxOffload = 0
+}
+
+// resetAll resets mbufs just taken from h.
+func (h *header) resetAll(bufs []*Mbuf) {
+	rearm := h.rearm
+	for _, m := range bufs {
+		if debug {
+			debugAlloc(h, m)
+		}
+		m.reset(rearm)
+	}
+}

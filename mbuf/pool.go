@@ -1,0 +1,314 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
+package mbuf
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+	"unsafe"
+)
+
+// Defaults of Config.
+const (
+	DefaultCount     = 4096
+	DefaultDataRoom  = 2048
+	DefaultHeadroom  = 128 // RTE_PKTMBUF_HEADROOM
+	DefaultCacheSize = 256
+)
+
+// MaxBufLen is the largest sum of Headroom and DataRoom: BufLen has 16 bits.
+const MaxBufLen = 0xffff
+
+// maxRegion is how much one registered buffer of io_uring may cover.
+const maxRegion = 1 << 30
+
+// Config says what [NewPool] makes. The zero value works.
+type Config struct {
+	// Name is for messages and /proc/PID/maps. At most 64 bytes.
+	Name string
+	// Count is the number of mbufs. 0: DefaultCount.
+	Count int
+	// DataRoom is the number of bytes an mbuf holds behind the headroom.
+	// 0: DefaultDataRoom.
+	DataRoom int
+	// Headroom is the number of bytes in front of the data of a fresh mbuf.
+	// 0: DefaultHeadroom; -1: none.
+	Headroom int
+	// PrivSize is the size of each mbuf's private area, a multiple of 8.
+	PrivSize int
+	// Hugepages takes the memory from the machine's default huge pages
+	// (since Linux 4.14), which must have been set aside.
+	Hugepages bool
+	// CacheSize is the size of caches made by NewCache(0), at most
+	// MaxCacheSize. 0: DefaultCacheSize.
+	CacheSize int
+}
+
+// Region is a piece of memory, by address and size in bytes.
+type Region struct {
+	Base, Size uintptr
+}
+
+// Pool is a fixed number of mbufs in one memory file, and the list of those
+// that are free. It implements [Allocator]. All methods except Close may be
+// called by any number of goroutines, on any thread, at the same time.
+type Pool struct {
+	cfg Config // with the defaults filled in
+
+	hdr *header // nil once closed; set under mu
+
+	mu      sync.Mutex // control plane only
+	mem     []byte
+	fd      int
+	regions []Region
+	caches  map[*Cache]struct{}
+}
+
+// withDefaults fills in the zero fields and checks the others.
+func (c Config) withDefaults() (Config, error) {
+	set := func(field *int, value int) {
+		if *field == 0 {
+			*field = value
+		}
+	}
+	if c.Name == "" {
+		c.Name = "mbufs"
+	}
+	set(&c.Count, DefaultCount)
+	set(&c.DataRoom, DefaultDataRoom)
+	set(&c.Headroom, DefaultHeadroom)
+	set(&c.CacheSize, DefaultCacheSize)
+	if c.Headroom == -1 {
+		c.Headroom = 0
+	}
+	return c, c.validate()
+}
+
+func (c Config) validate() error {
+	bad := func(field string, value any, right string) error {
+		return fmt.Errorf("%w: %s %v: must be %s", ErrConfig, field, value, right)
+	}
+	switch {
+	case len(c.Name) > maxName:
+		return bad("Name", c.Name, "64 bytes or less")
+	case c.Count < 1 || uint64(c.Count) >= none:
+		return bad("Count", c.Count, "1 to 4294967294")
+	case c.Headroom < 0 || c.Headroom >= MaxBufLen:
+		return bad("Headroom", c.Headroom, "-1 (none) to 65534")
+	case c.DataRoom < 1 || c.DataRoom+c.Headroom > MaxBufLen:
+		return bad("DataRoom", c.DataRoom, fmt.Sprintf("1 to %d with a headroom of %d", MaxBufLen-c.Headroom, c.Headroom))
+	case c.PrivSize < 0 || c.PrivSize > 0xfff8 || c.PrivSize%8 != 0:
+		return bad("PrivSize", c.PrivSize, "a multiple of 8 up to 65528")
+	case c.CacheSize < 1 || c.CacheSize > MaxCacheSize:
+		return bad("CacheSize", c.CacheSize, fmt.Sprintf("1 to %d", MaxCacheSize))
+	}
+	return nil
+}
+
+// geometry is where things lie in a pool's memory, in bytes.
+type geometry struct {
+	linksOff, stateOff, elemsOff, elemSize, size uint64
+}
+
+func (c Config) geometry() geometry {
+	const line = 64
+	up := func(n uint64) uint64 { return (n + line - 1) &^ (line - 1) }
+	g := geometry{linksOff: uint64(unsafe.Sizeof(header{}))}
+	end := g.linksOff + up(uint64(c.Count)*8)
+	if debug {
+		g.stateOff = end
+		end += up(uint64(c.Count) * 4)
+	}
+	g.elemsOff = up(end)
+	// An odd number of cache lines, so that the descriptions of consecutive
+	// mbufs do not compete for the same few sets of the cache.
+	g.elemSize = up(uint64(Size+c.PrivSize+c.Headroom+c.DataRoom)) | line
+	g.size = g.elemsOff + uint64(c.Count)*g.elemSize
+	return g
+}
+
+// NewPool creates a pool. All its memory is taken and mapped at once.
+//
+// Errors wrap the cause: ErrConfig, errors.ErrUnsupported (not Linux), ENOMEM
+// or ENOSPC with the sum in bytes, EMFILE. Close the pool to give the memory
+// back. Linux 3.17.
+func NewPool(cfg Config) (*Pool, error) {
+	if binary.NativeEndian.Uint16([]byte{1, 0}) != 1 {
+		return nil, fmt.Errorf("mbuf: little-endian machines only: %w", errors.ErrUnsupported)
+	}
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	g := cfg.geometry()
+	mem, fd, err := mapMemory(cfg.Name, g.size, cfg.Hugepages)
+	if err != nil {
+		return nil, fmt.Errorf("mbuf: pool %q: %d bytes of memory (%d mbufs of %d bytes): %w",
+			cfg.Name, g.size, cfg.Count, g.elemSize, err)
+	}
+	return newPoolIn(mem, fd, cfg, g), nil
+}
+
+// newPoolIn makes a pool in memory that is there, zeroed and aligned to a
+// cache line.
+func newPoolIn(mem []byte, fd int, cfg Config, g geometry) *Pool {
+	h := (*header)(unsafe.Pointer(unsafe.SliceData(mem)))
+	h.init(cfg, g)
+	p := &Pool{cfg: cfg, hdr: h, mem: mem, fd: fd, caches: make(map[*Cache]struct{})}
+	first := uintptr(unsafe.Pointer(h.mbuf(0)))
+	per := uintptr(maxRegion / g.elemSize * g.elemSize)
+	for left := uintptr(g.size - g.elemsOff); left > 0; {
+		n := min(left, per)
+		p.regions = append(p.regions, Region{first, n})
+		first, left = first+n, left-n
+	}
+	return p
+}
+
+// init fills in the header, every mbuf and the list.
+func (h *header) init(cfg Config, g geometry) {
+	h.count = uint32(cfg.Count)
+	h.dataRoom, h.privSize = uint16(cfg.DataRoom), uint16(cfg.PrivSize)
+	h.headroom, h.bufLen = uint16(cfg.Headroom), uint16(cfg.Headroom+cfg.DataRoom)
+	h.elemSize, h.elemsOff = g.elemSize, g.elemsOff
+	h.linksOff, h.stateOff = g.linksOff, g.stateOff
+	h.recip = ^uint64(0)/g.elemSize + 1
+	h.nameLen = uint32(copy(h.name[:], cfg.Name))
+	fresh := Mbuf{DataOff: h.headroom, RefCnt: 1, NbSegs: 1, Port: PortInvalid}
+	h.rearm = *(*uint64)(unsafe.Add(unsafe.Pointer(&fresh), refOff))
+	for i := range h.count {
+		m := h.mbuf(i)
+		m.ownBuffer(h)
+		m.pool = unsafe.Pointer(h)
+		m.reset(h.rearm)
+		next := i + 1
+		if next == h.count {
+			next = none
+		}
+		h.link(i).Store(uint64(h.count-i)<<32 | uint64(next))
+	}
+	h.head.Store(0)
+	h.magic = poolMagic
+}
+
+// AllocBulk implements [Allocator].
+func (p *Pool) AllocBulk(bufs []*Mbuf) int {
+	h := p.hdr
+	if h == nil {
+		return 0
+	}
+	n := h.pop(bufs)
+	h.resetAll(bufs[:n])
+	if n < len(bufs) {
+		h.exhausted.Add(uint64(len(bufs) - n))
+	}
+	return n
+}
+
+// Alloc returns one fresh mbuf, or nil when there is none.
+func (p *Pool) Alloc() *Mbuf {
+	var one [1]*Mbuf
+	p.AllocBulk(one[:])
+	return one[0]
+}
+
+// FreeBulk implements [Allocator]. It is the function [FreeBulk]: each mbuf
+// goes to its own pool, which need not be this one.
+func (p *Pool) FreeBulk(bufs []*Mbuf) { FreeBulk(bufs) }
+
+// Name returns the pool's name.
+func (p *Pool) Name() string { return p.cfg.Name }
+
+// Count returns the number of mbufs, free or not.
+func (p *Pool) Count() int { return p.cfg.Count }
+
+// DataRoom returns the bytes a fresh mbuf holds behind its headroom.
+func (p *Pool) DataRoom() int { return p.cfg.DataRoom }
+
+// Headroom returns the bytes in front of the data of a fresh mbuf.
+func (p *Pool) Headroom() int { return p.cfg.Headroom }
+
+// SizeBytes returns how much memory the pool takes, rounding to pages not
+// counted.
+func (p *Pool) SizeBytes() uint64 { return p.cfg.geometry().size }
+
+// FD returns the descriptor of the memory file, -1 once the pool is closed.
+// It belongs to the pool.
+func (p *Pool) FD() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.fd
+}
+
+// Regions returns the memory all the mbufs and their buffers lie in, for
+// registering with the kernel: pieces of at most 1 GiB, in order of address
+// and adjacent, none of which ends inside an mbuf. Valid until Close.
+func (p *Pool) Regions() []Region {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return append([]Region(nil), p.regions...)
+}
+
+// AvailCount returns the number of free mbufs, those in caches included
+// (rte_mempool_avail_count). Exact when nobody allocates or frees meanwhile.
+// It takes a lock and is not for the data path.
+func (p *Pool) AvailCount() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.avail()
+}
+
+func (p *Pool) avail() int {
+	if p.hdr == nil {
+		return 0
+	}
+	n := p.hdr.length()
+	for c := range p.caches {
+		n += int(c.level.Load())
+	}
+	return min(n, p.cfg.Count)
+}
+
+// InUseCount returns the number of mbufs that are not free: Count less
+// AvailCount, 0 once the pool is closed.
+func (p *Pool) InUseCount() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.hdr == nil {
+		return 0
+	}
+	return p.cfg.Count - p.avail()
+}
+
+// Exhausted returns how many mbufs were asked for in vain since the pool was
+// made, 0 once it is closed.
+func (p *Pool) Exhausted() uint64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.hdr == nil {
+		return 0
+	}
+	return p.hdr.exhausted.Load()
+}
+
+// Close gives the memory back. While mbufs are in use or caches open it
+// refuses with an error that wraps ErrInUse and names their number, and the
+// pool goes on working. Nobody may use the pool or its mbufs during Close,
+// except through the methods that count. Afterwards AllocBulk gives none.
+// Closing twice does nothing.
+func (p *Pool) Close() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.hdr == nil {
+		return nil
+	}
+	if len(p.caches) > 0 || !p.hdr.drain() {
+		return fmt.Errorf("mbuf: pool %q: %d of %d mbufs and %d caches: %w",
+			p.cfg.Name, p.cfg.Count-p.avail(), p.cfg.Count, len(p.caches), ErrInUse)
+	}
+	mem, fd := p.mem, p.fd
+	p.hdr, p.mem, p.fd, p.regions = nil, nil, -1, nil
+	return unmapMemory(mem, fd)
+}
