@@ -1,0 +1,330 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
+package rtap
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/rtap-project/rtap/internal/netns"
+	"github.com/rtap-project/rtap/internal/pktio"
+	"github.com/rtap-project/rtap/internal/rtnl"
+	"github.com/rtap-project/rtap/internal/tuntap"
+	"github.com/rtap-project/rtap/mbuf"
+)
+
+type state int
+
+const (
+	stateOpen state = iota // no queues
+	stateConfigured
+	stateStarted
+	stateClosed
+)
+
+// Device is a port: one TAP interface and its queues. Its methods may be called
+// by any goroutine at any time.
+type Device struct {
+	cfg  Config
+	gone atomic.Bool // set by whoever sees first that the interface was deleted
+
+	mu    sync.Mutex // everything below
+	state state
+
+	// The keep-alive descriptor holds the interface while no queue does. It is
+	// detached from traffic, except for a moment in locate.
+	keep *tuntap.Queue
+
+	// Where the interface was last seen; locate follows it.
+	ns    *netns.NS
+	conn  *rtnl.Conn
+	index int
+	name  string
+
+	engine pktio.Engine
+	reason string // why that engine
+
+	carrier bool
+	pairs   []*pair
+	pools   []*mbuf.Pool // made by the device for queues that brought no memory
+	shared  *mbuf.Pool   // the pool of pools that queues set up now use
+
+	counters []*counters // of every queue pair there ever was
+	link     linkStats
+}
+
+// pair is a queue pair: one descriptor, one queue each way.
+type pair struct {
+	tap *tuntap.Queue
+	rx  *RxQueue
+	tx  *TxQueue
+}
+
+// Start opens the interface and starts it with cfg.Queues queue pairs. It is
+// Open, Configure, SetupRxQueue and SetupTxQueue for each queue, and
+// Device.Start in one call.
+func Start(cfg Config) (*Device, error) {
+	d, err := Open(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.startAll(); err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	return d, nil
+}
+
+func (d *Device) startAll() error {
+	n := d.cfg.Queues
+	if err := d.Configure(PortConfig{RxQueues: n, TxQueues: n}); err != nil {
+		return err
+	}
+	for i := range n {
+		if err := d.SetupRxQueue(i, RxConfig{Ring: d.cfg.RxRing, Memory: d.cfg.Memory}); err != nil {
+			return err
+		}
+	}
+	for i := range n {
+		if err := d.SetupTxQueue(i, TxConfig{Ring: d.cfg.TxRing}); err != nil {
+			return err
+		}
+	}
+	return d.Start()
+}
+
+// Open creates the interface, down and without queues, or takes over a
+// persistent TAP of that name that nobody else has open. The error is a
+// *ConfigError, or an *OpError that says what to do: which capability is
+// missing, that /dev/net/tun is, that the name is taken.
+func Open(cfg Config) (*Device, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, fmt.Errorf("rtap: open: %w", err)
+	}
+	d := &Device{cfg: cfg, name: cfg.Name, carrier: !cfg.NoCarrier}
+	if err := d.open(); err != nil {
+		return nil, errors.Join(d.opErr("open", -1, err), d.release())
+	}
+	cfg.Log.Info("port opened", "interface", d.name, "ifindex", d.index, "engine", d.engine.Name(), "reason", d.engineReason())
+	return d, nil
+}
+
+func (d *Device) open() error {
+	if err := d.create(); err != nil {
+		return err
+	}
+	if err := d.follow(d.keep); err != nil {
+		return err
+	}
+	if err := d.setUpLink(); err != nil {
+		return err
+	}
+	var err error
+	if d.engine, d.reason, err = pktio.Select(string(d.cfg.Engine), d.keep.FD()); err != nil {
+		return err
+	}
+	return d.keep.Disable()
+}
+
+// engineReason says why the engine was taken, and how it works here.
+func (d *Device) engineReason() string { return d.reason + "; " + d.engine.Notes() }
+
+// create makes the interface in the namespace that the configuration names.
+func (d *Device) create() error {
+	attach := func() (err error) {
+		d.keep, err = tuntap.Attach(d.cfg.Name, tuntap.Options{})
+		return err
+	}
+	if d.cfg.NetNS == "" {
+		return attach()
+	}
+	ns, err := netns.Open(d.cfg.NetNS)
+	if err != nil {
+		return err
+	}
+	return errors.Join(ns.Do(attach), ns.Close())
+}
+
+// setUpLink gives the interface what the configuration asks for.
+func (d *Device) setUpLink() error {
+	if d.cfg.Persist {
+		if err := d.keep.SetPersist(true); err != nil {
+			return err
+		}
+	}
+	if err := d.conn.SetTxQueueLen(d.index, d.cfg.TxQueueLen); err != nil {
+		return err
+	}
+	if d.cfg.MTU != 0 {
+		if err := d.conn.SetMTU(d.index, d.cfg.MTU); err != nil {
+			return err
+		}
+	}
+	if d.cfg.MAC != nil {
+		if err := d.conn.SetMAC(d.index, d.cfg.MAC); err != nil {
+			return err
+		}
+	}
+	return d.keep.SetCarrier(d.carrier)
+}
+
+// locate finds the interface again: it may have been renamed, or moved to
+// another namespace, where it may have another index. A descriptor attached to
+// it always knows. The caller holds mu.
+func (d *Device) locate() error {
+	switch {
+	case d.state == stateClosed:
+		return ErrClosed
+	case d.gone.Load():
+		return ErrGone
+	case d.state == stateStarted:
+		return d.follow(d.pairs[0].tap)
+	}
+	return d.withKeep(d.follow)
+}
+
+// withKeep attaches the keep-alive descriptor for the duration of f, while no
+// queue is attached: a detached descriptor knows nothing of its interface.
+func (d *Device) withKeep(f func(*tuntap.Queue) error) error {
+	switch err := d.keep.Enable(); {
+	case errors.Is(err, syscall.EINVAL): // its interface was deleted
+		return d.markGone()
+	case err != nil:
+		return err
+	}
+	err := f(d.keep)
+	if e := d.keep.Disable(); e != nil && !d.gone.Load() {
+		err = errors.Join(err, e)
+	}
+	return err
+}
+
+func (d *Device) markGone() error {
+	d.gone.Store(true)
+	return ErrGone
+}
+
+// lookups bounds how often follow asks again when it is renamed meanwhile.
+const lookups = 10
+
+// follow sees where the interface of the attached descriptor q is now.
+func (d *Device) follow(q *tuntap.Queue) error {
+	fd, err := q.NetNS()
+	if errors.Is(err, syscall.EBADFD) {
+		return d.markGone()
+	}
+	if err != nil {
+		return err
+	}
+	ns, err := netns.FromFD(fd)
+	if err != nil {
+		return err
+	}
+	if d.ns != nil && ns.Equal(d.ns) {
+		return errors.Join(d.rename(q), ns.Close())
+	}
+	if err := d.moveTo(ns, q); err != nil {
+		return errors.Join(err, ns.Close())
+	}
+	return nil
+}
+
+func (d *Device) rename(q *tuntap.Queue) error {
+	name, err := q.Name()
+	if err != nil {
+		return err
+	}
+	d.name = name
+	return nil
+}
+
+// moveTo takes ns as the interface's namespace and finds its index there.
+func (d *Device) moveTo(ns *netns.NS, q *tuntap.Queue) error {
+	conn, err := rtnl.Dial(ns.FD())
+	if err != nil {
+		return err
+	}
+	var link rtnl.Link
+	for range lookups {
+		if err = d.rename(q); err != nil {
+			break
+		}
+		if link, err = conn.LinkByName(d.name); !errors.Is(err, rtnl.ErrNotFound) {
+			break
+		}
+	}
+	if err != nil {
+		return errors.Join(err, conn.Close())
+	}
+	old, oldNS := d.conn, d.ns
+	d.ns, d.conn, d.index = ns, conn, link.Index
+	if old != nil {
+		return errors.Join(old.Close(), oldNS.Close())
+	}
+	return nil
+}
+
+// Err says whether the port still has its interface: nil, ErrGone or ErrClosed.
+// It costs next to nothing, so a poll loop that keeps getting 0 may ask it.
+func (d *Device) Err() error {
+	if d.gone.Load() {
+		return ErrGone
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.state == stateClosed {
+		return ErrClosed
+	}
+	return nil
+}
+
+// Close stops the port if it runs, takes back every mbuf that its queues hold
+// and removes the interface, unless it is persistent. Calling it again does
+// nothing. Bursts may run meanwhile; they return 0 from then on.
+//
+// An error says what could not be given back; Close again tries that again. In
+// particular, mbufs of the device's own pool that the program still holds keep
+// that pool mapped.
+func (d *Device) Close() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var err error
+	if d.state == stateStarted {
+		err = d.stop()
+	}
+	for i := range d.pairs {
+		err = errors.Join(err, d.pairs[i].close())
+	}
+	d.pairs = nil
+	d.state = stateClosed
+	return d.opErr("close", -1, errors.Join(err, d.release()))
+}
+
+// release gives back what open took.
+func (d *Device) release() error {
+	var err error
+	closeIt := func(c interface{ Close() error }) { err = errors.Join(err, c.Close()) }
+	if d.engine != nil {
+		closeIt(d.engine)
+		d.engine = nil
+	}
+	if d.keep != nil {
+		closeIt(d.keep)
+		d.keep = nil
+	}
+	if d.conn != nil {
+		closeIt(d.conn)
+		closeIt(d.ns)
+		d.conn, d.ns = nil, nil
+	}
+	d.pools = slices.DeleteFunc(d.pools, func(p *mbuf.Pool) bool {
+		e := p.Close()
+		err = errors.Join(err, e)
+		return e == nil
+	})
+	return err
+}

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
+// Package rtap is a poll-mode driver for Linux TAP interfaces over io_uring.
+//
+// The kernel sees an ordinary network interface, on which ip, ethtool and
+// tcpdump work; the program sees an ethdev: queues, bursts, mbufs, statistics.
+//
+//	dev, err := rtap.Start(rtap.Config{Name: "tap0"})
+//	if err != nil {
+//		return err
+//	}
+//	defer dev.Close()
+//	rx, tx := dev.RxQueue(0), dev.TxQueue(0)
+//	bufs := make([]*mbuf.Mbuf, 64)
+//	for running() {
+//		n := rx.Burst(bufs)          // these n packets are ours now
+//		sent := tx.Burst(bufs[:n])   // the first sent are the driver's again
+//		mbuf.FreeBulk(bufs[sent:n])
+//	}
+//
+// # Life of a port
+//
+// [Open] creates the interface, or takes over a persistent one. [Device.Configure]
+// sets how many queue pairs it has, [Device.SetupRxQueue] and
+// [Device.SetupTxQueue] give each queue its memory, [Device.Start] lets packets
+// flow, [Device.Stop] ends that, [Device.Close] removes everything. [Start] does
+// the first four in one call. These are the rules of DPDK's ethdev: no
+// configuration while started; Rx and Tx queue counts equal, because a queue
+// pair is one descriptor.
+//
+// # Concurrency
+//
+// Device methods may be called by any goroutine at any time. A queue is for one
+// goroutine at a time, any goroutine, any thread: a second one that calls Burst
+// meanwhile gets 0. Stop and Close may be called while bursts run and wait for
+// them; a Burst on a stopped queue returns 0.
+//
+// Needs Linux 6.1 or newer and CAP_NET_ADMIN in the user namespace that owns the
+// network namespace. On other systems the package builds, and Open returns an
+// error.
+package rtap

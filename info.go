@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
+package rtap
+
+// DescLimits bound a queue's ring size (struct rte_eth_desc_lim).
+type DescLimits struct {
+	Max    int `json:"nb_max"`
+	Min    int `json:"nb_min"`
+	Align  int `json:"nb_align"`
+	SegMax int `json:"nb_seg_max"` // mbufs of one packet
+}
+
+// PortDefaults is what an application does well to choose
+// (struct rte_eth_dev_portconf).
+type PortDefaults struct {
+	BurstSize int `json:"burst_size"`
+	RingSize  int `json:"ring_size"`
+	Queues    int `json:"nb_queues"`
+}
+
+// Offload bits, with DPDK's values (RTE_ETH_RX_OFFLOAD_*, RTE_ETH_TX_OFFLOAD_*).
+const (
+	RxOffloadScatter   uint64 = 1 << 13 // a frame may be scattered over several mbufs
+	TxOffloadMultiSegs uint64 = 1 << 15 // a packet may be a chain of mbufs
+)
+
+// Info is what a port can do and how it is set up (struct rte_eth_dev_info).
+type Info struct {
+	Driver  string `json:"driver_name"` // "net_rtap"
+	Name    string `json:"interface"`   // as last seen; Link asks the kernel
+	IfIndex int    `json:"if_index"`    // likewise
+
+	Engine       Engine `json:"engine"`        // uring or syscall
+	EngineReason string `json:"engine_reason"` // why, and what it had to do without
+
+	MinMTU       int `json:"min_mtu"`
+	MaxMTU       int `json:"max_mtu"`
+	MinRxBufSize int `json:"min_rx_bufsize"` // least DataRoom of an Rx queue's memory, bytes
+	MaxRxPktLen  int `json:"max_rx_pktlen"`  // longest frame, bytes
+
+	MaxRxQueues int  `json:"max_rx_queues"`
+	MaxTxQueues int  `json:"max_tx_queues"`
+	MaxMACAddrs int  `json:"max_mac_addrs"`
+	RxQueues    int  `json:"nb_rx_queues"` // configured
+	TxQueues    int  `json:"nb_tx_queues"`
+	Started     bool `json:"started"`
+
+	RxOffloads uint64 `json:"rx_offload_capa"`
+	TxOffloads uint64 `json:"tx_offload_capa"`
+
+	RxDesc     DescLimits   `json:"rx_desc_lim"`
+	TxDesc     DescLimits   `json:"tx_desc_lim"`
+	RxDefaults PortDefaults `json:"default_rxportconf"`
+	TxDefaults PortDefaults `json:"default_txportconf"`
+}
+
+// minDataRoom keeps the mbufs of one frame, up to MaxMTU long, below what readv(2)
+// takes: 1024 (UIO_MAXIOV).
+const minDataRoom = 128
+
+// Info describes the port. It may be called at any time; of a closed port the
+// engine is empty.
+func (d *Device) Info() Info {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	desc := DescLimits{Max: MaxRingSize, Min: 1, Align: 1, SegMax: maxSegs}
+	defaults := PortDefaults{BurstSize: DefaultBurst, RingSize: DefaultRingSize, Queues: 1}
+	info := Info{
+		Driver: "net_rtap", Name: d.name, IfIndex: d.index,
+		MinMTU: MinMTU, MaxMTU: MaxMTU, MinRxBufSize: minDataRoom, MaxRxPktLen: MaxMTU + frameOverhead,
+		MaxRxQueues: MaxQueues, MaxTxQueues: MaxQueues, MaxMACAddrs: 1,
+		RxQueues: len(d.pairs), TxQueues: len(d.pairs), Started: d.state == stateStarted,
+		RxOffloads: RxOffloadScatter, TxOffloads: TxOffloadMultiSegs,
+		RxDesc: desc, TxDesc: desc, RxDefaults: defaults, TxDefaults: defaults,
+	}
+	if d.engine != nil {
+		info.Engine = Engine(d.engine.Name())
+		info.EngineReason = d.engineReason()
+	}
+	return info
+}
+
+// Name is the interface's name as last seen; Link asks the kernel.
+func (d *Device) Name() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.name
+}

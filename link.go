@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
+package rtap
+
+import (
+	"errors"
+	"fmt"
+	"net"
+
+	"github.com/rtap-project/rtap/internal/rtnl"
+	"github.com/rtap-project/rtap/internal/tuntap"
+)
+
+// LinkStatus is what the kernel says of the interface now.
+type LinkStatus struct {
+	Name         string           // it may have been renamed
+	Index        int              // in the namespace where it is now
+	MAC          net.HardwareAddr // Ethernet address
+	MTU          int              // bytes
+	TxQueueLen   int              // packets
+	Up           bool             // administratively up (IFF_UP)
+	Carrier      bool             // see SetCarrier
+	Running      bool             // up and with carrier: packets flow (rte_eth_link.link_status)
+	Promiscuous  bool
+	AllMulticast bool
+}
+
+// control runs a link operation on the interface, wherever it is now.
+func (d *Device) control(op string, f func(c *rtnl.Conn, index int) error) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.locate(); err != nil {
+		return d.opErr(op, -1, err)
+	}
+	err := f(d.conn, d.index)
+	if errors.Is(err, rtnl.ErrNotFound) { // moved or deleted since locate
+		if err = d.locate(); err == nil {
+			err = f(d.conn, d.index)
+		}
+	}
+	return d.opErr(op, -1, err)
+}
+
+// Link reads the interface's state (rte_eth_link_get).
+func (d *Device) Link() (LinkStatus, error) {
+	var s LinkStatus
+	err := d.control("read link of", func(c *rtnl.Conn, index int) error {
+		l, err := c.Link(index)
+		s = LinkStatus{Name: l.Name, Index: l.Index, MAC: l.MAC, MTU: l.MTU, TxQueueLen: l.TxQueueLen,
+			Up: l.Up, Carrier: l.Carrier, Running: l.Up && l.Carrier, Promiscuous: l.Promisc, AllMulticast: l.AllMulti}
+		return err
+	})
+	return s, err
+}
+
+// SetLinkUp and SetLinkDown set the interface up or down
+// (rte_eth_dev_set_link_up). While it is down, nothing is received and what is
+// sent counts in oerrors. Start and Stop do it too.
+func (d *Device) SetLinkUp() error { return d.control("set up", (*rtnl.Conn).SetUp) }
+
+// SetLinkDown: see SetLinkUp.
+func (d *Device) SetLinkDown() error { return d.control("set down", (*rtnl.Conn).SetDown) }
+
+// SetPromiscuous sets the interface's promiscuous mode
+// (rte_eth_promiscuous_enable). A TAP hands every frame to the program whatever
+// this says; the kernel shows it to tools and bridges.
+func (d *Device) SetPromiscuous(on bool) error {
+	return d.control("set promiscuous mode of", func(c *rtnl.Conn, index int) error { return c.SetPromisc(index, on) })
+}
+
+// SetAllMulticast sets whether the interface takes all multicast
+// (rte_eth_allmulticast_enable), with SetPromiscuous's meaning.
+func (d *Device) SetAllMulticast(on bool) error {
+	return d.control("set allmulticast of", func(c *rtnl.Conn, index int) error { return c.SetAllMulticast(index, on) })
+}
+
+// SetMAC sets the interface's Ethernet address, six bytes, unicast
+// (rte_eth_dev_default_mac_addr_set).
+func (d *Device) SetMAC(mac net.HardwareAddr) error {
+	if err := checkMAC("mac", mac); err != nil {
+		return fmt.Errorf("rtap: set mac: %w", err)
+	}
+	return d.control("set mac of", func(c *rtnl.Conn, index int) error { return c.SetMAC(index, mac) })
+}
+
+// SetTxQueueLen sets how many packets wait in the kernel for each Rx queue, 1 to
+// 1048576. Packets that wait stay.
+func (d *Device) SetTxQueueLen(packets int) error {
+	if err := checkRange("tx queue length", packets, 1, maxTxQueueLen); err != nil {
+		return fmt.Errorf("rtap: set tx queue length: %w", err)
+	}
+	return d.control("set tx queue length of", func(c *rtnl.Conn, index int) error { return c.SetTxQueueLen(index, packets) })
+}
+
+// SetMTU sets the interface's MTU in bytes, MinMTU to MaxMTU, and makes the Rx
+// queues' slots large enough first (rte_eth_dev_set_mtu). Packets may flow
+// meanwhile; a burst that comes at the moment of the change returns 0. An MTU
+// that was raised behind the driver's back (ip link set mtu) is followed at the
+// next SetMTU or Start; until then longer frames count in ierrors.
+func (d *Device) SetMTU(mtu int) error {
+	if err := checkRange("mtu", mtu, MinMTU, MaxMTU); err != nil {
+		return fmt.Errorf("rtap: set mtu: %w", err)
+	}
+	return d.control("set mtu of", func(c *rtnl.Conn, index int) error {
+		before, err := c.Link(index)
+		if err != nil {
+			return err
+		}
+		if err := d.fitAll(max(mtu, before.MTU)); err != nil { // frames of the old MTU still wait
+			return err
+		}
+		return c.SetMTU(index, mtu)
+	})
+}
+
+// fitAll fits the slots of all Rx queues to mtu, shutting each queue for the time.
+func (d *Device) fitAll(mtu int) error {
+	var err error
+	for _, p := range d.pairs {
+		if p.rx == nil {
+			continue
+		}
+		open := p.rx.gate.isOpen()
+		p.rx.gate.shut()
+		err = errors.Join(err, p.rx.fit(mtu))
+		if open {
+			p.rx.gate.open()
+		}
+	}
+	return err
+}
+
+// SetCarrier plugs the cable in or out, as the kernel sees it (TUNSETCARRIER,
+// since Linux 4.20). The setting lasts over Stop and Start.
+func (d *Device) SetCarrier(on bool) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	set := func(q *tuntap.Queue) error { return q.SetCarrier(on) }
+	err := d.locate()
+	switch {
+	case err != nil:
+	case d.state == stateStarted:
+		err = set(d.pairs[0].tap)
+	default:
+		err = d.withKeep(set)
+	}
+	if err == nil {
+		d.carrier = on
+	}
+	return d.opErr("set carrier of", -1, err)
+}

@@ -1,0 +1,325 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
+package rtap
+
+import (
+	"errors"
+	"fmt"
+	"syscall"
+
+	"github.com/rtap-project/rtap/internal/pktio"
+	"github.com/rtap-project/rtap/internal/tuntap"
+	"github.com/rtap-project/rtap/internal/uring"
+	"github.com/rtap-project/rtap/mbuf"
+)
+
+// hdrLen is the virtio-net header in front of every packet.
+const hdrLen = tuntap.VnetHdrSize
+
+// frameOverhead is what a frame has beyond the MTU: the Ethernet header and two
+// VLAN tags.
+const frameOverhead = 14 + 8
+
+// maxSegs is the most mbufs of one packet: what readv(2) and writev(2) take
+// (UIO_MAXIOV), less one for the virtio-net header.
+const maxSegs = 1023
+
+// RxQueue receives. It belongs to one goroutine at a time.
+//
+// Empty mbufs wait in a window of slots, each of which can take the longest
+// frame. A burst fills as many slots as it expects packets, has the engine read
+// into them, and hands out those that got one; the others stay for the next
+// burst.
+type RxQueue struct {
+	gate   gate
+	dev    *Device
+	port   uint16
+	depth  int
+	memory Memory
+	cache  *mbuf.Cache // the driver's own cache of memory, if that is a pool
+	alloc  mbuf.Allocator
+	reader pktio.Reader
+
+	// The shape of a slot, which follows the MTU.
+	segs     int   // mbufs
+	capacity int32 // bytes, header included; always more than a frame has
+
+	// Slots 0 to filled-1 have mbufs: slot i has window[i*segs:(i+1)*segs],
+	// described by descs[i], and by the iovecs of the same numbers if segs > 1.
+	window []*mbuf.Mbuf
+	filled int
+	descs  []pktio.Desc
+	vec    *uring.Vectors
+	done   []pktio.Completion
+
+	// Mbufs that a slot had and its packet did not need, and room to allocate.
+	spare []*mbuf.Mbuf
+
+	expect int // packets that the next burst will look for
+
+	stats *rxCounters
+}
+
+func (d *Device) newRxQueue(i, fd int, cfg RxConfig) (*RxQueue, error) {
+	q := &RxQueue{dev: d, port: d.cfg.Port, depth: cfg.Ring, memory: cfg.Memory, alloc: cfg.Memory, expect: 1,
+		stats: &d.counters[i].rx}
+	if room := cfg.Memory.DataRoom(); room < minDataRoom {
+		return nil, &ConfigError{"RxConfig.Memory.DataRoom", room, fmt.Sprintf("at least %d", minDataRoom)}
+	}
+	if pool, ok := cfg.Memory.(*mbuf.Pool); ok {
+		q.cache = pool.NewCache(min(cfg.Ring, mbuf.DefaultCacheSize))
+		q.alloc = q.cache
+	}
+	var err error
+	if q.reader, err = d.engine.NewReader(fd, cfg.Ring, pktioRegions(cfg.Memory.Regions())); err != nil {
+		return nil, errors.Join(err, q.close())
+	}
+	q.done = make([]pktio.Completion, cfg.Ring)
+	q.descs = make([]pktio.Desc, cfg.Ring)
+	if err := q.shape(DefaultMTU); err != nil {
+		return nil, errors.Join(err, q.close())
+	}
+	return q, nil
+}
+
+// fit makes every slot large enough for frames of an interface with this MTU.
+// The gate is shut.
+func (q *RxQueue) fit(mtu int) error {
+	if q.segs == q.segsFor(mtu) {
+		return nil
+	}
+	return q.shape(mtu)
+}
+
+// frontRoom is where the header goes: the headroom, if it is large enough. The
+// data then starts where the program expects it.
+func (q *RxQueue) frontRoom() int {
+	if q.memory.Headroom() >= hdrLen {
+		return hdrLen
+	}
+	return 0
+}
+
+func (q *RxQueue) segsFor(mtu int) int {
+	// One byte more than the longest frame, so that a full slot means that the
+	// frame was cut.
+	room := hdrLen - q.frontRoom() + mtu + frameOverhead + 1
+	return (room + q.memory.DataRoom() - 1) / q.memory.DataRoom()
+}
+
+func (q *RxQueue) shape(mtu int) error {
+	segs := q.segsFor(mtu)
+	vec, err := uring.NewVectors(max(1, q.depth*segs), 0)
+	if err != nil {
+		return err
+	}
+	q.drain()
+	if q.vec != nil {
+		err = q.vec.Close()
+	}
+	q.vec, q.segs = vec, segs
+	q.capacity = int32(q.frontRoom() + segs*q.memory.DataRoom())
+	q.window = make([]*mbuf.Mbuf, q.depth*segs)
+	q.spare = make([]*mbuf.Mbuf, 0, q.depth*segs)
+	return err
+}
+
+// drain gives every mbuf of the window back.
+func (q *RxQueue) drain() {
+	if q.window != nil {
+		q.alloc.FreeBulk(q.window[:q.filled*q.segs])
+		q.alloc.FreeBulk(q.spare)
+	}
+	q.filled, q.spare = 0, q.spare[:0]
+}
+
+func (q *RxQueue) close() error {
+	var err error
+	if q.reader != nil {
+		err = q.reader.Close()
+	}
+	q.drain()
+	if q.cache != nil {
+		q.cache.Close()
+	}
+	if q.vec != nil {
+		err = errors.Join(err, q.vec.Close())
+	}
+	return err
+}
+
+// Burst receives up to len(bufs) packets, at most the ring size, and returns how
+// many; bufs[:n] belong to the caller then. It never waits: 0 means that nothing
+// was there, that the port is stopped or gone (see Device.Err), or that another
+// goroutine is in a burst on this queue. When mbufs run out, packets stay in the
+// kernel until there are some, and the rx_nombuf statistic counts.
+//
+// One system call with the uring engine, one per packet and one more with the
+// syscall engine. Nothing is allocated. (rte_eth_rx_burst)
+func (q *RxQueue) Burst(bufs []*mbuf.Mbuf) int {
+	if len(bufs) == 0 || !q.gate.enter() {
+		return 0
+	}
+	n := q.burst(bufs)
+	q.gate.leave()
+	return n
+}
+
+func (q *RxQueue) burst(bufs []*mbuf.Mbuf) int {
+	if q.dev.gone.Load() {
+		return 0
+	}
+	want := q.fill(min(q.expect, len(bufs), q.depth))
+	if want == 0 {
+		return 0
+	}
+	found := q.reader.Read(q.descs[:want], q.done)
+	q.predict(found, want)
+	if found == 0 {
+		return 0
+	}
+	n := q.collect(bufs, q.done[:found])
+	q.compact()
+	return n
+}
+
+// predict sizes the next burst. A read that finds nothing costs the kernel some
+// work, so look for one packet more than came; if all looked for came, there
+// may be many: twice as many.
+func (q *RxQueue) predict(found, want int) {
+	if found < want {
+		q.expect = found + 1
+	} else if want == q.expect {
+		q.expect = min(2*want, q.depth)
+	}
+}
+
+// fill gives mbufs to slots until want have them, and returns how many have.
+func (q *RxQueue) fill(want int) int {
+	if q.filled >= want {
+		return want
+	}
+	need := (want-q.filled)*q.segs - len(q.spare)
+	if need > 0 {
+		have := len(q.spare)
+		got := q.alloc.AllocBulk(q.spare[have : have+need])
+		q.spare = q.spare[:have+got]
+		if got < need {
+			q.stats.noMbuf.Add(uint64(need - got))
+		}
+	}
+	for ; q.filled < want && len(q.spare) >= q.segs; q.filled++ {
+		left := len(q.spare) - q.segs
+		copy(q.slot(q.filled), q.spare[left:])
+		q.spare = q.spare[:left]
+		q.describe(q.filled)
+	}
+	return min(want, q.filled)
+}
+
+func (q *RxQueue) slot(i int) []*mbuf.Mbuf { return q.window[i*q.segs : (i+1)*q.segs] }
+
+// describe tells the engine where slot i's memory is.
+func (q *RxQueue) describe(i int) {
+	front := q.frontRoom()
+	room := uintptr(q.memory.DataRoom())
+	segs := q.slot(i)
+	first := segs[0].DataAddr() - uintptr(front)
+	if q.segs == 1 {
+		q.descs[i] = pktio.Desc{Addr: first, Len: uint32(room) + uint32(front)}
+		return
+	}
+	iov := q.vec.Iov[i*q.segs:]
+	iov[0] = uring.Iovec{Base: first, Len: room + uintptr(front)}
+	for s := 1; s < q.segs; s++ {
+		iov[s] = uring.Iovec{Base: segs[s].DataAddr(), Len: room}
+	}
+	q.descs[i] = pktio.Desc{Addr: q.vec.Addr(i * q.segs), NIov: uint32(q.segs)}
+}
+
+// collect turns completions into packets in bufs. Slots whose packet left have a
+// nil mbuf first.
+func (q *RxQueue) collect(bufs []*mbuf.Mbuf, done []pktio.Completion) int {
+	n, bytes, bad := 0, 0, 0
+	for _, c := range done {
+		if c.Res <= hdrLen || c.Res >= q.capacity {
+			bad += q.refused(c)
+			continue
+		}
+		m := q.take(int(c.Index), int(c.Res)-hdrLen)
+		bytes += int(m.PktLen)
+		bufs[n] = m
+		n++
+	}
+	q.stats.packets.Add(uint64(n))
+	q.stats.bytes.Add(uint64(bytes))
+	if bad > 0 {
+		q.stats.errors.Add(uint64(bad))
+	}
+	return n
+}
+
+// refused is how many errors a completion without a packet counts for: none if
+// the interface was deleted, which is not an error of any packet.
+func (q *RxQueue) refused(c pktio.Completion) int {
+	if c.Errno() == syscall.EBADFD {
+		q.dev.gone.Store(true)
+		return 0
+	}
+	return 1
+}
+
+// take makes a packet of length bytes of slot i's mbufs. Those it does not need
+// become spare.
+func (q *RxQueue) take(i, length int) *mbuf.Mbuf {
+	segs := q.slot(i)
+	m := segs[0]
+	segs[0] = nil
+	m.Port = q.port
+	m.PktLen = uint32(length)
+	if q.segs == 1 {
+		m.DataLen = uint16(length)
+		if q.frontRoom() == 0 {
+			m.DataOff += hdrLen
+		}
+		return m
+	}
+	q.scatter(m, segs[1:], length)
+	return m
+}
+
+func (q *RxQueue) scatter(m *mbuf.Mbuf, rest []*mbuf.Mbuf, length int) {
+	room := q.memory.DataRoom()
+	first := room
+	if q.frontRoom() == 0 {
+		m.DataOff += hdrLen
+		first -= hdrLen
+	}
+	m.DataLen = uint16(min(length, first))
+	length -= int(m.DataLen)
+	last, used := m, 0
+	for ; length > 0; used++ {
+		s := rest[used]
+		s.DataLen = uint16(min(length, room))
+		length -= int(s.DataLen)
+		last.Next = s
+		last = s
+	}
+	m.NbSegs = uint16(1 + used)
+	q.spare = append(q.spare, rest[used:]...)
+}
+
+// compact closes the gaps that collect left: the last filled slots move there.
+func (q *RxQueue) compact() {
+	for i := 0; i < q.filled; {
+		if q.window[i*q.segs] != nil {
+			i++
+			continue
+		}
+		q.filled--
+		if q.window[q.filled*q.segs] != nil {
+			copy(q.slot(i), q.slot(q.filled))
+			q.describe(i)
+		}
+	}
+}

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
+package rtap
+
+import (
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"github.com/rtap-project/rtap/internal/rtnl"
+)
+
+// QueueStats are the counters of one queue pair since the device was opened or
+// ResetStats.
+type QueueStats struct {
+	IPackets uint64 `json:"ipackets"`  // packets received
+	OPackets uint64 `json:"opackets"`  // packets that the kernel accepted
+	IBytes   uint64 `json:"ibytes"`    // bytes received, Ethernet header included, no FCS
+	OBytes   uint64 `json:"obytes"`    // bytes sent, likewise
+	IErrors  uint64 `json:"ierrors"`   // packets lost on reading, such as one longer than the MTU that the port knows
+	OErrors  uint64 `json:"oerrors"`   // packets taken by Burst that the kernel refused
+	RxNoMbuf uint64 `json:"rx_nombuf"` // mbufs that a burst wanted and the memory did not have
+}
+
+// Stats are a port's counters (struct rte_eth_stats): the sums over its queues,
+// and what only the interface knows.
+type Stats struct {
+	QueueStats
+	// IMissed is how many packets the kernel dropped while the port was
+	// started, because the queue that they were for was full: the interface's
+	// tx_dropped, in ip's terms.
+	IMissed uint64 `json:"imissed"`
+}
+
+func (s *QueueStats) add(o QueueStats) {
+	s.IPackets += o.IPackets
+	s.OPackets += o.OPackets
+	s.IBytes += o.IBytes
+	s.OBytes += o.OBytes
+	s.IErrors += o.IErrors
+	s.OErrors += o.OErrors
+	s.RxNoMbuf += o.RxNoMbuf
+}
+
+func (s QueueStats) since(base QueueStats) QueueStats {
+	return QueueStats{
+		IPackets: s.IPackets - base.IPackets,
+		OPackets: s.OPackets - base.OPackets,
+		IBytes:   s.IBytes - base.IBytes,
+		OBytes:   s.OBytes - base.OBytes,
+		IErrors:  s.IErrors - base.IErrors,
+		OErrors:  s.OErrors - base.OErrors,
+		RxNoMbuf: s.RxNoMbuf - base.RxNoMbuf,
+	}
+}
+
+// counters of queue pair i outlive its queues, so that a port's totals survive
+// reconfiguration. The Rx half is written by the goroutine that polls, the Tx
+// half by the one that sends; any may read. Each half has cache lines of its own.
+type counters struct {
+	rx rxCounters
+	_  [64]byte
+	tx txCounters
+	_  [64]byte
+
+	base QueueStats // as of ResetStats; under Device.mu
+}
+
+type rxCounters struct{ packets, bytes, errors, noMbuf atomic.Uint64 }
+
+type txCounters struct{ packets, bytes, errors atomic.Uint64 }
+
+func (c *counters) load() QueueStats {
+	return QueueStats{
+		IPackets: c.rx.packets.Load(),
+		OPackets: c.tx.packets.Load(),
+		IBytes:   c.rx.bytes.Load(),
+		OBytes:   c.tx.bytes.Load(),
+		IErrors:  c.rx.errors.Load(),
+		OErrors:  c.tx.errors.Load(),
+		RxNoMbuf: c.rx.noMbuf.Load(),
+	}
+}
+
+// linkStats follows the interface's drop counter, which also counts while the
+// port is stopped.
+type linkStats struct {
+	running   bool
+	startedAt uint64 // the counter at Start
+	missed    uint64 // up to the last Stop
+	latest    uint64 // missed when last seen
+	base      uint64 // missed at ResetStats
+}
+
+func (s *linkStats) start(l rtnl.Link) {
+	s.running, s.startedAt = true, l.Stats.TxDropped
+}
+
+func (s *linkStats) stop(l rtnl.Link) {
+	s.missed = s.see(l)
+	s.running = false
+}
+
+func (s *linkStats) see(l rtnl.Link) uint64 {
+	s.latest = s.missed
+	if s.running {
+		s.latest += l.Stats.TxDropped - s.startedAt
+	}
+	return s.latest
+}
+
+// Stats reads the port's counters. Bursts may run meanwhile and are not slowed.
+// Of a deleted interface, IMissed is what was last seen.
+func (d *Device) Stats() (Stats, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.state == stateClosed {
+		return Stats{}, d.opErr("read stats of", -1, ErrClosed)
+	}
+	missed, err := d.missed()
+	if err != nil {
+		return Stats{}, d.opErr("read stats of", -1, err)
+	}
+	s := Stats{IMissed: missed - d.link.base}
+	for _, c := range d.counters {
+		s.add(c.load().since(c.base))
+	}
+	return s, nil
+}
+
+func (d *Device) missed() (uint64, error) {
+	if !d.link.running {
+		return d.link.missed, nil
+	}
+	var link rtnl.Link
+	err := d.locate()
+	if err == nil {
+		link, err = d.conn.Link(d.index)
+	}
+	switch {
+	case err == nil:
+		return d.link.see(link), nil
+	case errors.Is(err, ErrGone), errors.Is(err, rtnl.ErrNotFound):
+		return d.link.latest, nil
+	}
+	return 0, err
+}
+
+// QueueStats reads the counters of queue pair i, which may have been
+// configured away meanwhile.
+func (d *Device) QueueStats(i int) (QueueStats, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if i < 0 || i >= len(d.counters) {
+		return QueueStats{}, d.opErr("read stats of", i, fmt.Errorf("%w with a queue %d", ErrNotConfigured, i))
+	}
+	c := d.counters[i]
+	return c.load().since(c.base), nil
+}
+
+// ResetStats makes the counters start at 0 again.
+func (d *Device) ResetStats() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.state == stateClosed {
+		return d.opErr("reset stats of", -1, ErrClosed)
+	}
+	missed, err := d.missed()
+	if err != nil {
+		return d.opErr("reset stats of", -1, err)
+	}
+	d.link.base = missed
+	for _, c := range d.counters {
+		c.base = c.load()
+	}
+	return nil
+}

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
+package rtap
+
+import (
+	"errors"
+	"syscall"
+
+	"github.com/rtap-project/rtap/internal/pktio"
+	"github.com/rtap-project/rtap/internal/uring"
+	"github.com/rtap-project/rtap/mbuf"
+)
+
+// TxQueue sends. It belongs to one goroutine at a time.
+type TxQueue struct {
+	gate   gate
+	dev    *Device
+	free   mbuf.Allocator // nil: mbuf.FreeBulk
+	writer pktio.Writer
+
+	// The packets of one system call: descs[i] is sent[i] bytes long. Packets
+	// that are not one piece of memory with room for the header in front are
+	// described by iovecs, whose first is an all-zero header.
+	descs  []pktio.Desc
+	sent   []uint32
+	failed []pktio.Completion
+	vec    *uring.Vectors
+	iovs   int // used by the packets described so far
+
+	stats *txCounters
+}
+
+// iovecsPerPacket is how many iovecs a Tx queue has for each packet of its ring,
+// and at least those of the longest chain. If a burst needs more, it takes more
+// system calls.
+const iovecsPerPacket = 4
+
+func (d *Device) newTxQueue(i, fd int, cfg TxConfig) (*TxQueue, error) {
+	q := &TxQueue{
+		dev:    d,
+		stats:  &d.counters[i].tx,
+		free:   cfg.Free,
+		descs:  make([]pktio.Desc, cfg.Ring),
+		sent:   make([]uint32, cfg.Ring),
+		failed: make([]pktio.Completion, cfg.Ring),
+	}
+	var err error
+	if q.vec, err = uring.NewVectors(max(maxSegs+1, cfg.Ring*iovecsPerPacket), hdrLen); err != nil {
+		return nil, err
+	}
+	if q.writer, err = d.engine.NewWriter(fd, cfg.Ring, pktioRegions(cfg.Regions)); err != nil {
+		return nil, errors.Join(err, q.close())
+	}
+	return q, nil
+}
+
+func (q *TxQueue) close() error {
+	var err error
+	if q.writer != nil {
+		err = q.writer.Close()
+	}
+	return errors.Join(err, q.vec.Close())
+}
+
+// Burst sends packets in order and returns how many it took: bufs[:n] are the
+// driver's and freed, the rest stay the caller's. Fewer than len(bufs) means
+// that the kernel was short of memory, that the port is stopped or gone (see
+// Device.Err), or that another goroutine is in a burst on this queue. A packet that
+// the kernel refuses (link down, no Ethernet header, more than 1023 segments) is
+// taken, freed and counted in oerrors.
+//
+// The bytes in front of the data of a packet's first mbuf may be overwritten,
+// unless that buffer is shared. One system call for as many packets as the ring
+// has with the uring engine, one per packet with the syscall engine. Nothing is
+// allocated. (rte_eth_tx_burst)
+func (q *TxQueue) Burst(bufs []*mbuf.Mbuf) int {
+	if len(bufs) == 0 || !q.gate.enter() {
+		return 0
+	}
+	n := q.burst(bufs)
+	q.gate.leave()
+	return n
+}
+
+func (q *TxQueue) burst(bufs []*mbuf.Mbuf) int {
+	n := 0
+	for n < len(bufs) && !q.dev.gone.Load() {
+		k := q.describe(bufs[n:])
+		if k == 0 { // the next packet cannot be sent in any way
+			q.stats.errors.Add(1)
+			q.release(bufs[n : n+1])
+			n++
+			continue
+		}
+		taken := q.send(k)
+		q.release(bufs[n : n+taken])
+		n += taken
+		if taken < k {
+			break
+		}
+	}
+	return n
+}
+
+// describe tells the engine where the first packets of bufs are, and returns how
+// many fit the ring. It stops in front of one that cannot be sent.
+func (q *TxQueue) describe(bufs []*mbuf.Mbuf) int {
+	q.iovs = 0
+	n := min(len(bufs), len(q.descs))
+	for i, m := range bufs[:n] {
+		if m.NbSegs == 1 && m.IsWritable() {
+			if h := m.Front(hdrLen); h != nil {
+				clear(h)
+				q.descs[i] = pktio.Desc{Addr: m.DataAddr() - hdrLen, Len: uint32(m.DataLen) + hdrLen}
+				q.sent[i] = uint32(m.DataLen)
+				continue
+			}
+		}
+		if !q.gather(i, m) {
+			return i
+		}
+	}
+	return n
+}
+
+// gather describes packet m by iovecs, or reports that they do not suffice.
+func (q *TxQueue) gather(i int, m *mbuf.Mbuf) bool {
+	iov := q.vec.Iov[q.iovs:]
+	if len(iov) < 2 || int(m.NbSegs) > min(maxSegs, len(iov)-1) {
+		return false
+	}
+	iov[0] = uring.Iovec{Base: q.vec.ScratchAddr(0), Len: hdrLen}
+	n, bytes := 1, uint32(0)
+	for s := m; s != nil; s = s.Next {
+		if n > int(m.NbSegs) { // longer than it says
+			return false
+		}
+		iov[n] = uring.Iovec{Base: s.DataAddr(), Len: uintptr(s.DataLen)}
+		bytes += uint32(s.DataLen)
+		n++
+	}
+	q.descs[i] = pktio.Desc{Addr: q.vec.Addr(q.iovs), NIov: uint32(n)}
+	q.sent[i] = bytes
+	q.iovs += n
+	return true
+}
+
+// send writes the first k packets described and counts them.
+func (q *TxQueue) send(k int) (taken int) {
+	taken, refused := q.writer.Write(q.descs[:k], q.failed)
+	bytes := uint64(0)
+	for _, n := range q.sent[:taken] {
+		bytes += uint64(n)
+	}
+	for _, c := range q.failed[:refused] {
+		bytes -= uint64(q.sent[c.Index])
+		if c.Errno() == syscall.EBADFD {
+			q.dev.gone.Store(true)
+		}
+	}
+	q.stats.packets.Add(uint64(taken - refused))
+	q.stats.bytes.Add(bytes)
+	if refused > 0 {
+		q.stats.errors.Add(uint64(refused))
+	}
+	return taken
+}
+
+func (q *TxQueue) release(bufs []*mbuf.Mbuf) {
+	if q.free != nil {
+		q.free.FreeBulk(bufs)
+		return
+	}
+	mbuf.FreeBulk(bufs)
+}
