@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# build, demo and test need Go and nothing else. make help lists all there is.
+
+GO        ?= go
+PKG       ?= ./...
+TESTFLAGS ?=
+FUZZTIME  ?= 10s
+BENCH     ?= .
+BENCHTIME ?= 1s
+KERNELS   ?=
+
+# Tests talk to the kernel: a result from the cache says nothing. Two packages at once: each has namespaces
+# of its own, but with more the waits that they bound would measure the machine's load.
+GOTEST = $(GO) test -count=1 -p 2
+
+# Build tags that change what is compiled: the checks run with none and with each.
+TAGS = mbufdebug soak
+
+# Where the driver works, and where it must build and say that it does not.
+LINUX = linux/amd64 linux/arm64 linux/arm linux/386 linux/ppc64le
+OTHER = darwin/arm64 windows/amd64 freebsd/amd64
+
+STATICCHECK = .cache/bin/staticcheck
+BENCHSTAT   = .cache/bin/benchstat
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test race debug soak fuzz bench benchstat lint fmt vet staticcheck cross \
+	test-kernels clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## build the command, bin/rtap
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/rtap ./cmd/rtap
+
+demo: build ## build, and show it working on real traffic in namespaces of its own (root)
+	bin/rtap demo
+
+test: ## all tests, within 5 minutes (root: without, what needs it is skipped)
+	CGO_ENABLED=0 $(GOTEST) -timeout 5m $(TESTFLAGS) $(PKG)
+
+race: ## all tests under the race detector (needs a C compiler)
+	CGO_ENABLED=1 $(GOTEST) -race -timeout 10m $(TESTFLAGS) $(PKG)
+
+debug: ## the tests of mbuf with double frees and foreign mbufs caught
+	CGO_ENABLED=0 $(GOTEST) -tags mbufdebug -timeout 5m $(TESTFLAGS) ./mbuf/...
+
+soak: ## the long tests, some minutes each (root)
+	CGO_ENABLED=0 $(GO) test -count=1 -p 1 -tags soak -run '^TestSoak' -v -timeout 60m $(TESTFLAGS) $(PKG)
+
+fuzz: ## every fuzz target for FUZZTIME (10s)
+	@set -e; for p in $$($(GO) list $(PKG)); do \
+		for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz' || true); do \
+			echo "$$p $$f"; \
+			$(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p; \
+		done; \
+	done
+
+bench: ## the benchmarks named by BENCH, for BENCHTIME (1s) each, as benchstat reads them (root)
+	CGO_ENABLED=0 $(GO) test -p 1 -run '^$$' -bench '$(BENCH)' -benchmem -benchtime $(BENCHTIME) -timeout 30m $(TESTFLAGS) $(PKG)
+
+benchstat: $(BENCHSTAT) ## build benchstat, to compare outputs of make bench
+	@echo $(BENCHSTAT)
+
+lint: fmt vet staticcheck ## gofmt, go vet and staticcheck
+
+fmt:
+	@out=$$(gofmt -l .); if [ -n "$$out" ]; then echo "not gofmt'd:"; echo "$$out"; exit 1; fi
+
+vet:
+	$(GO) vet $(PKG)
+	@set -e; for t in $(TAGS); do echo "$(GO) vet -tags $$t $(PKG)"; $(GO) vet -tags $$t $(PKG); done
+
+# Without cgo, as the project is built; for other systems too, whose files the first pass does not see.
+staticcheck: export CGO_ENABLED = 0
+staticcheck: $(STATICCHECK)
+	$(STATICCHECK) $(PKG)
+	@set -e; for t in $(TAGS); do echo "$(STATICCHECK) -tags $$t $(PKG)"; $(STATICCHECK) -tags $$t $(PKG); done
+	GOOS=darwin $(STATICCHECK) $(PKG)
+
+# The tools' versions are pinned by a module of their own: the driver's dependencies stay few.
+.cache/bin/%: tools/go.mod tools/go.sum
+	$(GO) build -C tools -o $(CURDIR)/$@ $$($(GO) -C tools list tool | grep '/$*$$')
+
+cross: ## build and vet for every architecture and operating system
+	@set -e; export CGO_ENABLED=0 GOARM=7; for t in $(LINUX) $(OTHER); do \
+		export GOOS=$${t%/*} GOARCH=$${t#*/}; \
+		echo "$$t"; $(GO) build $(PKG); $(GO) vet $(PKG); \
+	done
+
+test-kernels: ## the tests on Debian's 6.1, 6.12 and 7.2 kernels under QEMU; see KERNELS=-help
+	$(GO) run ./test/kernels $(KERNELS)
+
+clean: ## remove what the targets above have made
+	rm -rf bin .cache

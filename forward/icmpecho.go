@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
+package forward
+
+import "github.com/rtap-project/rtap/mbuf"
+
+// icmpEcho turns requests into answers in place and sends them back to where they came from: ARP
+// (icmpecho_arp.go), ping (icmpecho_ipv4.go, icmpecho_ipv6.go) and IPv6 neighbour solicitations
+// (icmpecho_nd.go), with up to two VLAN tags. It answers for every address there is, as testpmd does, unless Config.Owned says for which.
+//
+// What goes beyond testpmd: IPv6, two tags, packets in segments, lengths and header checksums checked,
+// fragments refused, a time to live of its own in the answer, and a port's own MAC address as the source of
+// an answer to a group address, where testpmd sends from the group's.
+type icmpEcho struct {
+	s     *Stream
+	owned owned
+	mac   [6]byte // the port's, at the time of this burst
+
+	scratch [windowLen]byte
+	rejects []*mbuf.Mbuf
+}
+
+// windowLen bounds what is looked at in a packet: Ethernet with two tags (22), and the larger of IPv4 with all
+// options and an ICMP header (68) and IPv6 with a neighbour solicitation, whose options get the rest.
+const windowLen = 256
+
+// verdict is what became of a packet.
+type verdict uint8
+
+const (
+	answered  verdict = iota // the window now has the answer's headers
+	replaced                 // the packet is the answer already
+	ignored                  // nothing to answer
+	malformed                // not to be trusted
+	noRoom                   // the answer does not fit into the request's mbufs
+	verdicts
+)
+
+func bindICMPEcho(s *Stream, c *Config, _ mbuf.Allocator) (func() int, error) {
+	e := &icmpEcho{s: s, owned: ownedAddrs(c.Owned), rejects: make([]*mbuf.Mbuf, 0, c.Burst)}
+	return e.burst, nil
+}
+
+func (e *icmpEcho) burst() int {
+	pkts := e.s.receive()
+	n := len(pkts)
+	if n == 0 {
+		return 0
+	}
+	e.mac = e.s.txPort.MAC()
+	answers, rejects := pkts[:0], e.rejects[:0]
+	var count [verdicts]uint64
+	for _, m := range pkts {
+		v := e.answer(m)
+		count[v]++
+		if v <= replaced {
+			answers = append(answers, m)
+		} else {
+			rejects = append(rejects, m)
+		}
+	}
+	if len(rejects) > 0 {
+		e.s.n.ignored.Add(count[ignored])
+		e.s.n.malformed.Add(count[malformed])
+		e.s.n.noMbuf.Add(count[noRoom])
+		mbuf.FreeBulk(rejects)
+	}
+	e.s.send(answers)
+	return n
+}
+
+// answer turns m into its answer where there is one.
+func (e *icmpEcho) answer(m *mbuf.Mbuf) verdict {
+	win, copied := e.window(m)
+	typ, l3, ok := etherType(win)
+	if !ok || isGroup(win[6:]) {
+		return malformed
+	}
+	v := ignored
+	switch typ {
+	case etherIPv4:
+		v = e.ipv4(win, l3, int(m.PktLen)-l3)
+	case etherIPv6:
+		v = e.ipv6(m, win, l3, int(m.PktLen)-l3)
+	case etherARP:
+		v = e.arp(win, l3)
+	}
+	if v == answered && copied {
+		scatter(m, win)
+	}
+	return v
+}
+
+// window returns the first bytes of m in one piece: where they are, or copied when headers may straddle segments.
+func (e *icmpEcho) window(m *mbuf.Mbuf) (win []byte, copied bool) {
+	if b := m.Bytes(); m.Next == nil || len(b) >= windowLen {
+		return b[:min(len(b), windowLen)], false
+	}
+	return e.scratch[:gather(m, e.scratch[:])], true
+}
+
+// turnEther addresses the Ethernet header to whom it came from. The source becomes the former destination, or
+// the port's address if that was a group's, which must not be a source.
+func (e *icmpEcho) turnEther(win []byte) {
+	if isGroup(win) {
+		copy(win[0:6], e.mac[:])
+	}
+	swapAddrs(win)
+}

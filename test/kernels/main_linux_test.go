@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
+package main
+
+import "testing"
+
+func TestSelectRuns(t *testing.T) {
+	for _, c := range []struct {
+		only []string
+		want int
+	}{
+		{nil, len(runs)}, {[]string{"sid"}, 1}, {[]string{"trixie", "bookworm"}, 2},
+	} {
+		if got, err := selectRuns(c.only); err != nil || len(got) != c.want {
+			t.Errorf("%q: got %d runs, %v, want %d", c.only, len(got), err, c.want)
+		}
+	}
+	for _, only := range [][]string{{""}, {"x"}, {"sid", "x"}} {
+		if got, err := selectRuns(only); err == nil {
+			t.Errorf("%q: got %v, want an error", only, got)
+		}
+	}
+}

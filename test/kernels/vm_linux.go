@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/rtap-project/rtap/test/kernels/plan"
+)
+
+// bootAll boots the machines, some at a time, and returns their results in the order of the runs.
+func bootAll(ctx context.Context, cfg *config, s *suite, kernels map[string]*kernel, selected []run) []*result {
+	results := make([]*result, len(selected))
+	free := make(chan struct{}, max(cfg.jobs, 1))
+	var wg sync.WaitGroup
+	for i, r := range selected {
+		free <- struct{}{}
+		wg.Go(func() {
+			results[i] = boot(ctx, cfg, s, kernels[r.suite], r)
+			<-free
+		})
+	}
+	wg.Wait()
+	return results
+}
+
+// boot runs one machine from power-on to power-off. What goes wrong with the machine is in the result.
+func boot(ctx context.Context, cfg *config, s *suite, k *kernel, r run) *result {
+	m := &machine{cfg: cfg, name: r.name, logs: filepath.Join(cfg.cache, "log")}
+	res := newResult(r.name, m.consoleLog(), m.testLog())
+	start := time.Now()
+	initrd := filepath.Join(s.build, "initramfs-"+r.name)
+	err := s.initramfs(initrd, cfg, k, r)
+	if err == nil {
+		vmCtx, cancel := context.WithTimeout(ctx, cfg.perVM)
+		defer cancel()
+		err = m.run(vmCtx, k.image(), initrd, res)
+	}
+	res.finish(err, s.tests, time.Since(start))
+	// Held only to boot from; a machine's is as large as all test binaries together.
+	if err := os.Remove(initrd); err != nil {
+		fmt.Fprintln(os.Stderr, "kernels:", err)
+	}
+	return res
+}
+
+// machine is a QEMU process.
+type machine struct {
+	cfg  *config
+	name string
+	logs string // directory
+}
+
+func (m *machine) consoleLog() string { return filepath.Join(m.logs, m.name+".console.log") }
+func (m *machine) testLog() string    { return filepath.Join(m.logs, m.name+".tests.log") }
+
+// cpu leaves out cmpxchg16b, which the kernel's allocator uses if it can: QEMU as Debian builds it stops the
+// whole machine for each one, and version 7.2 now and then garbles the flags after it (seen as a double
+// fault in __kmalloc while booting).
+const cpu = "max,cx16=off"
+
+// commandLine is the kernel's. A kernel that panics restarts, which -no-reboot makes the end of the
+// machine. The emulated TSC follows the host's clock, so the watchdog that would distrust it after the
+// pauses of a busy host is off.
+const commandLine = "console=ttyS0 loglevel=5 panic=-1 oops=panic tsc=reliable no_timer_check " +
+	"mitigations=off random.trust_cpu=on rdinit=/init"
+
+func (m *machine) args(image, initrd string) []string {
+	return []string{
+		"-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
+		"-machine", "q35", "-accel", m.cfg.accel, "-cpu", cpu,
+		"-smp", strconv.Itoa(m.cfg.cpus), "-m", strconv.Itoa(m.cfg.memory),
+		"-serial", "file:" + m.consoleLog(), // ttyS0: the kernel's messages
+		"-serial", "stdio", // ttyS1: init's report and the tests' output
+		"-kernel", image, "-initrd", initrd, "-append", commandLine,
+	}
+}
+
+// run starts QEMU, reads the report until the machine ends, and keeps it in the log.
+func (m *machine) run(ctx context.Context, image, initrd string, res *result) error {
+	if err := os.MkdirAll(m.logs, 0o755); err != nil {
+		return err
+	}
+	log, err := os.Create(m.testLog())
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", m.args(image, initrd)...)
+	// QEMU must not outlive this program, however that ends.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.WaitDelay = 5 * time.Second
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	pipe, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	readErr := m.read(pipe, log, res)
+	err = cmd.Wait()
+	if ctx.Err() != nil {
+		return fmt.Errorf("machine killed: not finished within its time (%v a machine, %v in all)", m.cfg.perVM, m.cfg.total)
+	}
+	if err != nil {
+		err = fmt.Errorf("qemu: %w\n%s", err, bytes.TrimSpace(stderr.Bytes()))
+	}
+	return errors.Join(err, readErr)
+}
+
+// read takes the report line by line, and tells the user of each package that has ended.
+func (m *machine) read(r io.Reader, log io.Writer, res *result) error {
+	out := bufio.NewWriter(log)
+	for b := bufio.NewReaderSize(r, 1<<16); ; {
+		line, err := b.ReadBytes('\n')
+		if len(line) > 0 {
+			// test2json's mark has no place in a log for people.
+			out.Write(bytes.ReplaceAll(line, []byte{0x16}, nil))
+			if e, ok := plan.Parse(bytes.TrimRight(line, "\r\n")); ok {
+				res.event(e)
+				fmt.Printf("%s %s", time.Now().Format(time.TimeOnly), progress(m.name, e))
+				// So that the log of a machine that hangs can be read while it does.
+				err = errors.Join(err, out.Flush())
+			} else {
+				res.output(line)
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return out.Flush()
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// progress is one line for an event.
+func progress(name string, e plan.Event) string {
+	switch e.Kind {
+	case plan.Booted:
+		return fmt.Sprintf("%s: booted %s in %.1f s\n", name, e.Detail, e.Seconds)
+	case plan.Begin:
+		return fmt.Sprintf("%s: ...    %s\n", name, e.Package)
+	case plan.End:
+		if e.OK {
+			return fmt.Sprintf("%s: ok     %s %.1f s\n", name, e.Package, e.Seconds)
+		}
+		return fmt.Sprintf("%s: FAILED %s %.1f s: %s\n", name, e.Package, e.Seconds, e.Detail)
+	case plan.Done:
+		return fmt.Sprintf("%s: done after %.0f s\n", name, e.Seconds)
+	}
+	return fmt.Sprintf("%s: %s %s\n", name, e.Kind, e.Detail)
+}
