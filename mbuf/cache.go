@@ -137,6 +137,18 @@ func (c *Cache) spill() {
 	c.n = copy(c.objs, c.objs[excess:c.n])
 }
 
+// Pool returns the pool that the cache belongs to.
+func (c *Cache) Pool() *Pool { return c.pool }
+
+// DataRoom is that of the pool.
+func (c *Cache) DataRoom() int { return c.pool.DataRoom() }
+
+// Headroom is that of the pool.
+func (c *Cache) Headroom() int { return c.pool.Headroom() }
+
+// Regions is that of the pool.
+func (c *Cache) Regions() []Region { return c.pool.Regions() }
+
 // Flush returns all cached mbufs to the pool, where others can get them.
 func (c *Cache) Flush() {
 	if c.n > 0 {

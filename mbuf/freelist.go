@@ -62,8 +62,7 @@ const (
 )
 
 // The mutable words must be 8-byte aligned on 32-bit machines too, and apart.
-var _ = [1]struct{}{}[0|
-	unsafe.Offsetof(header{}.head)%128|
+var _ = [1]struct{}{}[unsafe.Offsetof(header{}.head)%128|
 	unsafe.Offsetof(header{}.exhausted)%128|
 	unsafe.Sizeof(header{})%128]
 
@@ -77,8 +76,10 @@ func (h *header) mbuf(i uint32) *Mbuf {
 
 // index is the inverse of mbuf: a division by elemSize, done as a
 // multiplication. Exact because the distance is a multiple of elemSize.
-func (h *header) index(m *Mbuf) uint32 {
-	off := uint64(uintptr(unsafe.Pointer(m)) - uintptr(unsafe.Pointer(h)) - uintptr(h.elemsOff))
+func (h *header) index(m *Mbuf) uint32 { return h.indexAt(uintptr(unsafe.Pointer(m))) }
+
+func (h *header) indexAt(addr uintptr) uint32 {
+	off := uint64(addr - uintptr(unsafe.Pointer(h)) - uintptr(h.elemsOff))
 	hi, _ := bits.Mul64(off, h.recip)
 	return uint32(hi)
 }

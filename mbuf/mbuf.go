@@ -87,8 +87,7 @@ const refOff = 16
 
 // layout fails to compile when a field is not where rte_mbuf has it: an index
 // that is not 0 is out of range.
-var _ = [1]struct{}{}[0|
-	unsafe.Offsetof(Mbuf{}.bufAddr)^0|
+var _ = [1]struct{}{}[unsafe.Offsetof(Mbuf{}.bufAddr)|
 	unsafe.Offsetof(Mbuf{}.BufIOVA)^8|
 	unsafe.Offsetof(Mbuf{}.DataOff)^refOff|
 	unsafe.Offsetof(Mbuf{}.RefCnt)^18|

@@ -156,15 +156,21 @@ func NewPool(cfg Config) (*Pool, error) {
 func newPoolIn(mem []byte, fd int, cfg Config, g geometry) *Pool {
 	h := (*header)(unsafe.Pointer(unsafe.SliceData(mem)))
 	h.init(cfg, g)
-	p := &Pool{cfg: cfg, hdr: h, mem: mem, fd: fd, caches: make(map[*Cache]struct{})}
-	first := uintptr(unsafe.Pointer(h.mbuf(0)))
-	per := uintptr(maxRegion / g.elemSize * g.elemSize)
-	for left := uintptr(g.size - g.elemsOff); left > 0; {
-		n := min(left, per)
-		p.regions = append(p.regions, Region{first, n})
-		first, left = first+n, left-n
+	return &Pool{
+		cfg: cfg, hdr: h, mem: mem, fd: fd, caches: make(map[*Cache]struct{}),
+		regions: regions(uintptr(unsafe.Pointer(h.mbuf(0))), uintptr(g.elemSize), uintptr(cfg.Count)),
 	}
-	return p
+}
+
+// regions covers count elements from base.
+func regions(base, elem, count uintptr) []Region {
+	var r []Region
+	for count > 0 {
+		n := min(count, maxRegion/elem)
+		r = append(r, Region{base, n * elem})
+		base, count = base+n*elem, count-n
+	}
+	return r
 }
 
 // init fills in the header, every mbuf and the list.
