@@ -68,7 +68,7 @@ func fillAndMap(fd int, size int64, huge bool) ([]byte, error) {
 		return nil, fmt.Errorf("ftruncate: %w", err)
 	}
 	// Now, and as an error: later it would be a SIGBUS.
-	if err := unix.Fallocate(fd, 0, 0, size); err != nil {
+	if err := allocate(fd, size); err != nil {
 		return nil, fmt.Errorf("fallocate: %w", err)
 	}
 	seals := unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_SEAL
@@ -80,6 +80,25 @@ func fillAndMap(fd int, size int64, huge bool) ([]byte, error) {
 		return nil, fmt.Errorf("mmap: %w", err)
 	}
 	return mem, nil
+}
+
+// allocateStep is how much is asked for at once. A signal, such as the runtime's
+// own for preemption, makes fallocate(2) on a memory file undo the step and fail
+// with EINTR (mm/shmem.c, seen on Linux 6.1), so a step is short.
+const allocateStep = 16 << 20
+
+func allocate(fd int, size int64) error {
+	for off := int64(0); off < size; {
+		n := min(size-off, allocateStep)
+		switch err := unix.Fallocate(fd, 0, off, n); err {
+		case nil:
+			off += n
+		case unix.EINTR:
+		default:
+			return err
+		}
+	}
+	return nil
 }
 
 // checkMemory asks whether the memory is there. Without it the kernel would

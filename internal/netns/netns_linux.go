@@ -101,7 +101,7 @@ func loopbackUp() error {
 }
 
 // Do runs f inside the namespace and returns f's error, or the error of going there, in which case f
-// has not run. It needs CAP_SYS_ADMIN.
+// has not run. It needs CAP_SYS_ADMIN, unless the process is in that namespace already.
 //
 // f runs on a goroutine of its own, locked to a thread that is moved into the namespace and back. A
 // thread that cannot be moved back is never used again. Only what f does itself happens in the
@@ -124,10 +124,19 @@ func (ns *NS) enter() error {
 	if ns.fd < 0 {
 		return fmt.Errorf("netns: enter: %w", os.ErrClosed)
 	}
+	if here(ns.fd) {
+		return nil // without the privilege that moving takes
+	}
 	if err := unix.Setns(ns.fd, unix.CLONE_NEWNET); err != nil {
 		return explain("enter", err)
 	}
 	return nil
+}
+
+// here reports whether fd is the namespace that the calling thread is in.
+func here(fd int) bool {
+	var a, b unix.Stat_t
+	return unix.Stat(current, &a) == nil && unix.Fstat(fd, &b) == nil && a.Dev == b.Dev && a.Ino == b.Ino
 }
 
 // FD returns the descriptor, which NS keeps: it is valid until Close, and -1 after it.

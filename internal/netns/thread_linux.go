@@ -35,7 +35,7 @@ func onOwnThread(f func() error) error {
 			if !out.returned {
 				out.panicked = panicText(recover())
 			}
-			if unix.Setns(home, unix.CLONE_NEWNET) == nil {
+			if here(home) || unix.Setns(home, unix.CLONE_NEWNET) == nil {
 				runtime.UnlockOSThread()
 			}
 			unix.Close(home)

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// replyTimeout bounds one answer of the kernel. It waits for the rtnl lock, which a busy machine may
+// replyTimeoutSec bounds one answer of the kernel. It waits for the rtnl lock, which a busy machine may
 // hold for seconds (another namespace with many interfaces going away).
 const replyTimeoutSec = 60
 

@@ -18,12 +18,10 @@ var native = binary.NativeEndian
 
 // Link returns the interface with that index, or an error that wraps [ErrNotFound].
 func (c *Conn) Link(index int) (Link, error) {
-	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
-	msg.Index = int32(index)
 	if index <= 0 {
 		return Link{}, &Error{Op: "get link", Index: index, Err: ErrNotFound}
 	}
-	l, err := c.getOne(msg)
+	l, err := c.getOne(infoOf(index))
 	if err != nil {
 		return Link{}, &Error{Op: "get link", Index: index, Err: err}
 	}
@@ -147,12 +145,22 @@ func (l *Link) parseInfo(b []byte) error {
 	})
 }
 
-// iflaTunPersist is IFLA_TUN_PERSIST of uapi linux/if_link.h, since Linux 4.17.
-const iflaTunPersist = 6
+// IFLA_TUN_* of uapi linux/if_link.h, since Linux 4.17.
+const (
+	iflaTunPersist           = 6
+	iflaTunNumQueues         = 8
+	iflaTunNumDisabledQueues = 9
+)
 
 func (l *Link) tunAttr(typ uint16, v []byte) error {
-	if typ == iflaTunPersist {
+	switch typ {
+	case iflaTunPersist:
 		return readBool(v, &l.Persistent)
+	case iflaTunNumQueues, iflaTunNumDisabledQueues:
+		n := 0
+		err := readInt(v, &n)
+		l.TunQueues += n
+		return err
 	}
 	return nil
 }

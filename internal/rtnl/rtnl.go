@@ -55,6 +55,7 @@ type Link struct {
 	Promisc    bool // set by SetPromisc; a capture's own promiscuity does not show here
 	AllMulti   bool // set by SetAllMulticast
 	Persistent bool // a TAP or TUN that outlives its descriptors (IFLA_TUN_PERSIST)
+	TunQueues  int  // descriptors that a multi-queue TAP or TUN has, disabled ones included
 
 	Stats Stats
 }

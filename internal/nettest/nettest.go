@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
+// Package nettest is what tests on real interfaces need: the privilege to make them, namespaces that
+// vanish with the test, bounded waits, and checks that nothing is left behind.
+//
+// The environment says where the tests run:
+//
+//   - CI=true turns a missing privilege or driver from a skip into a failure.
+//   - RTAP_TEST_SCALE=n is for emulated machines: [Scale] divides counts by n, [Bound] multiplies
+//     waits by it.
+package nettest
+
+import (
+	"errors"
+	"os"
+	"strconv"
+	"testing"
+	"time"
+)
+
+// scale is RTAP_TEST_SCALE, at least 1.
+var scale = func() int {
+	n, err := strconv.Atoi(os.Getenv("RTAP_TEST_SCALE"))
+	if err != nil || n < 1 {
+		return 1
+	}
+	return n
+}()
+
+// Scale returns how often a test should do what takes n rounds on a fast machine: n divided by
+// RTAP_TEST_SCALE, and at least 1.
+func Scale(n int) int { return max(n/scale, 1) }
+
+// Bound returns how long to wait at most for what a fast machine does within d: d multiplied by
+// RTAP_TEST_SCALE, up to ten minutes.
+func Bound(d time.Duration) time.Duration { return min(d*time.Duration(scale), 10*time.Minute) }
+
+// CI reports whether the tests must run rather than skip.
+func CI() bool { return os.Getenv("CI") == "true" }
+
+// skip skips the test for want of something, which in CI is a failure.
+func skip(t testing.TB, format string, args ...any) {
+	t.Helper()
+	if CI() {
+		t.Fatalf("CI=true: "+format, args...)
+	} else {
+		t.Skipf(format, args...)
+	}
+}
+
+// NeedProbe runs probe, which tries whether this kernel can do what the test is about, called what. A
+// kernel that cannot, because the error wraps errors.ErrUnsupported as ENOSYS and EOPNOTSUPP do, skips
+// the test, in CI too: the older kernels are among those tested. Any other error fails it. There is
+// no asking for a version: distributions backport.
+func NeedProbe(t testing.TB, what string, probe func() error) {
+	t.Helper()
+	switch err := probe(); {
+	case errors.Is(err, errors.ErrUnsupported):
+		t.Skipf("this kernel has no %s: %v", what, err)
+	case err != nil:
+		t.Fatalf("could not tell whether this kernel has %s: %v", what, err)
+	}
+}
+
+// Eventually waits until cond returns true, and fails the test if it does not within [Bound](limit).
+// It is for what cannot be awaited otherwise, such as a counter of the kernel. It asks at once, then
+// after a millisecond, then ever less often, up to every 50 ms.
+func Eventually(t testing.TB, limit time.Duration, what string, cond func() bool) {
+	t.Helper()
+	if !poll(Bound(limit), cond) {
+		t.Fatalf("waited %v in vain: %s", Bound(limit), what)
+	}
+}
+
+func poll(limit time.Duration, cond func() bool) bool {
+	end := time.Now().Add(limit)
+	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
+		if cond() {
+			return true
+		}
+		if time.Now().After(end) {
+			return false
+		}
+		time.Sleep(pause)
+	}
+}
