@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
+package main
+
+import (
+	"fmt"
+	"io"
+	"runtime"
+	"slices"
+	"strings"
+
+	"github.com/rtap-project/rtap"
+)
+
+// row is one cell of one engine.
+type row struct {
+	Workload    string      `json:"workload"`
+	Engine      rtap.Engine `json:"engine"`
+	PacketBytes int         `json:"packet_bytes"`
+	Burst       int         `json:"burst"`
+	NsPerPacket float64     `json:"ns_per_packet"` // median of the rounds
+	Min         float64     `json:"min"`           // nanoseconds per packet, as the median
+	Max         float64     `json:"max"`
+	Rounds      int         `json:"rounds"`
+	Gbps        float64     `json:"gbps,omitempty"` // forward: payload of the TCP stream, median
+
+	samples []sample
+}
+
+// summarize fills in what follows from the samples.
+func (r *row) summarize() {
+	var ns, gbps []float64
+	for _, s := range r.samples {
+		ns = append(ns, s.nsPerPacket())
+		gbps = append(gbps, s.gbps)
+	}
+	r.Rounds = len(ns)
+	r.NsPerPacket, r.Min, r.Max = median(ns), slices.Min(ns), slices.Max(ns)
+	r.Gbps = median(gbps)
+}
+
+func median(v []float64) float64 {
+	v = slices.Sorted(slices.Values(v))
+	n := len(v)
+	return (v[(n-1)/2] + v[n/2]) / 2
+}
+
+// benchReport is what --json prints.
+type benchReport struct {
+	Version string `json:"version"`
+	Kernel  string `json:"kernel"`
+	Rows    []row  `json:"rows"`
+}
+
+// table prints a line for each cell, the engines side by side.
+func (r *benchReport) table(w io.Writer) {
+	if len(r.Rows) == 0 {
+		return
+	}
+	t := newTable(1, "workload", "bytes", "burst", "syscall ns", "min..max", "uring ns", "min..max", "syscall/uring", "Gb/s")
+	for _, a := range r.Rows {
+		if a.Engine != rtap.EngineSyscall {
+			continue
+		}
+		cells := []string{a.Workload, fmt.Sprint(a.PacketBytes), fmt.Sprint(a.Burst), a.ns(), a.spread()}
+		gbps := ""
+		if a.Gbps > 0 {
+			gbps = fmt.Sprintf("%.2f", a.Gbps)
+		}
+		if b := r.counterpart(a); b != nil {
+			cells = append(cells, b.ns(), b.spread(), fmt.Sprintf("%.2f x", a.NsPerPacket/b.NsPerPacket))
+			if b.Gbps > 0 {
+				gbps += fmt.Sprintf(" -> %.2f", b.Gbps)
+			}
+		} else {
+			cells = append(cells, "-", "-", "-")
+		}
+		t.add(append(cells, gbps)...)
+	}
+	fmt.Fprintf(w, "%s, rtap %s; nanoseconds per packet, medians of %s\n\n%s", r.Kernel, r.Version, plural(r.Rows[0].Rounds, "round"), t)
+}
+
+func (r *row) ns() string     { return fmt.Sprintf("%.0f", r.NsPerPacket) }
+func (r *row) spread() string { return fmt.Sprintf("%.0f..%.0f", r.Min, r.Max) }
+
+// counterpart is the row of the uring engine for the cell of a.
+func (r *benchReport) counterpart(a row) *row {
+	i := slices.IndexFunc(r.Rows, func(b row) bool {
+		return b.Engine == rtap.EngineUring && b.Workload == a.Workload && b.PacketBytes == a.PacketBytes && b.Burst == a.Burst
+	})
+	if i < 0 {
+		return nil
+	}
+	return &r.Rows[i]
+}
+
+// benchstat prints a line for each round (Go's proposal 14313, benchmark data
+// format), so that benchstat has samples to compare.
+func (r *benchReport) benchstat(w io.Writer) {
+	fmt.Fprintf(w, "goos: %s\ngoarch: %s\npkg: github.com/rtap-project/rtap/cmd/rtap\nkernel: %s\n", runtime.GOOS, runtime.GOARCH, r.Kernel)
+	for _, row := range r.Rows {
+		for _, s := range row.samples {
+			fmt.Fprintf(w, "Benchmark%s/bytes=%d/burst=%d/engine=%s-%d\t%d\t%.1f ns/op", camel(row.Workload),
+				row.PacketBytes, row.Burst, row.Engine, runtime.GOMAXPROCS(0), s.packets, s.nsPerPacket())
+			if s.gbps > 0 {
+				fmt.Fprintf(w, "\t%.3f Gb/s", s.gbps)
+			}
+			fmt.Fprintln(w)
+		}
+	}
+}
+
+// camel makes "RxDrain" of "rx-drain".
+func camel(name string) string {
+	var b strings.Builder
+	for part := range strings.SplitSeq(name, "-") {
+		b.WriteString(strings.ToUpper(part[:1]) + part[1:])
+	}
+	return b.String()
+}

@@ -1,0 +1,324 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/rtap-project/rtap"
+	"github.com/rtap-project/rtap/forward"
+	"github.com/rtap-project/rtap/mbuf"
+)
+
+// runOptions are the flags of rtap run, as they were given.
+type runOptions struct {
+	vdevs, peers          list
+	mode, topology        string
+	rxq, txq              int
+	burst, cores          int
+	txpkts                ints
+	engine                string
+	statsPeriod, duration seconds
+	json                  bool
+	session               sessionConfig
+}
+
+const runIntro = `Opens ports, forwards packets between them, and prints their statistics. The flags
+have testpmd's names. It ends with --duration, SIGINT (Ctrl-C) or SIGTERM; the
+interfaces go with it, unless they are persistent. An interface may be renamed or
+moved to another network namespace meanwhile. If one is deleted, the other ports go
+on, and the exit code is 1.
+`
+
+func runMore() string {
+	var b strings.Builder
+	b.WriteString("Forwarding modes:\n")
+	for _, m := range forward.Modes() {
+		fmt.Fprintf(&b, "  %-10s %s\n", m.Name, m.Help)
+	}
+	b.WriteString(`
+A port is described by DPDK's device arguments: net_rtap and a number, then, after
+commas,
+  iface=NAME         the interface, at most 15 bytes; %d in it is the first free number (rtap%d)
+  persist            it stays when rtap ends; an existing TAP of that name is taken over
+  mtu=BYTES          68 to 65521
+  mac=ADDRESS        such as 02:00:00:00:00:01
+  txqlen=PACKETS     how many wait in the kernel for each Rx queue before it drops (1000)
+  netns=PATH         the namespace to create it in, such as /run/netns/blue
+  engine=NAME        auto, uring or syscall, for this port
+  no-carrier         it starts with the cable unplugged
+  queues=N           queue pairs of this port, instead of --rxq and --txq
+
+Examples:
+  A host that answers ping (then: ip addr add 10.0.0.1/24 dev foo0; ping 10.0.0.2):
+    rtap run --vdev=net_rtap0,iface=foo0 --forward-mode=icmpecho
+  A cable between two interfaces, four queues each, two cores:
+    rtap run --vdev=net_rtap0,iface=foo0 --vdev=net_rtap1,iface=foo1 --rxq=4 --txq=4 --nb-cores=2
+  Send for ten seconds, packets of 1000 bytes in two segments, and report as JSON:
+    rtap run --vdev=net_rtap0 --forward-mode=txonly --txpkts=500,500 --duration=10 --json
+
+With --json standard output has one object: {"ports": [{"name", "interface", "ifindex",
+"engine", "ipackets", "opackets", "ibytes", "obytes", "imissed", "ierrors", "oerrors",
+"rx_nombuf"}...], "forward": {...}, "duration": seconds}. Everything else goes to
+standard error.
+`)
+	return b.String()
+}
+
+func (o *runOptions) flags() *flags {
+	f := newFlags("run", runIntro, runMore())
+	c := &o.session
+	f.Var(&o.vdevs, "vdev", "DEVARGS: a port, such as net_rtap0,iface=foo0; repeatable")
+	f.StringVar(&o.mode, "forward-mode", "io", "MODE: what to do with packets, see below")
+	f.StringVar(&o.topology, "port-topology", "paired", "NAME: which port sends what another received: paired, chained or loop")
+	f.Var(&o.peers, "eth-peer", "PORT,MAC: destination address that modes mac and txonly write on that port; repeatable")
+	f.IntVar(&o.rxq, "rxq", 1, "N: Rx queues of each port, 1 to 128, as many as --txq")
+	f.IntVar(&o.txq, "txq", 1, "N: Tx queues of each port, as many as --rxq")
+	f.IntVar(&c.rxd, "rxd", rtap.DefaultRingSize, "PACKETS: Rx ring size, the most that one system call receives")
+	f.IntVar(&c.txd, "txd", rtap.DefaultRingSize, "PACKETS: Tx ring size, the most that one system call sends")
+	f.IntVar(&o.burst, "burst", forward.DefaultBurst, "PACKETS: size of a burst, 1 to 512")
+	f.IntVar(&o.cores, "nb-cores", 1, "N: forwarding workers, one CPU each")
+	f.IntVar(&c.mbufSize, "mbuf-size", mbuf.DefaultHeadroom+mbuf.DefaultDataRoom, "BYTES: an mbuf's buffer, 128 of headroom included")
+	f.IntVar(&c.mbufs, "total-num-mbufs", 0, "N: mbufs in the pool of all ports (default: what the queues can hold)")
+	f.BoolVar(&c.huge, "huge", false, "take the mbufs' memory from huge pages (vm.nr_hugepages)")
+	f.Var(&o.txpkts, "txpkts", "LENGTHS: segments of a txonly packet, such as 64 or 42,22 (default 64)")
+	f.Var(&o.statsPeriod, "stats-period", "SECONDS: between live statistics, 0: none (default: 1 on a terminal, else 0)")
+	f.Var(&o.duration, "duration", "SECONDS: how long to run, 0: until a signal")
+	f.StringVar(&o.engine, "engine", "auto", "NAME: engine of all ports: auto, uring or syscall")
+	f.BoolVar(&o.json, "json", false, "print the totals as one JSON object")
+	return f
+}
+
+func runVerb(ctx context.Context, st streams, args []string) error {
+	var o runOptions
+	f := o.flags()
+	if err := f.parse(args, st.out); err != nil {
+		return err
+	}
+	if err := o.complete(f); err != nil {
+		return err
+	}
+	d := newDisplay(st.out)
+	if o.json {
+		d = newDisplay(st.err)
+	}
+	if d.terminal != nil && !f.given("stats-period") {
+		o.statsPeriod = seconds(time.Second)
+	}
+	s, err := openSession(o.session)
+	if pe := (planError{}); errors.As(err, &pe) {
+		return f.usage("%s", strings.TrimPrefix(pe.Error(), "forward: "))
+	}
+	if err != nil {
+		return err
+	}
+	s.announce(d)
+	r, err := s.run(ctx, d, time.Duration(o.duration), time.Duration(o.statsPeriod))
+	err = errors.Join(err, s.close())
+	d.printf("\nTotals after %.1f s, mode %s:\n%s", r.Duration, s.fwd.Mode().Name, strings.TrimSuffix(r.totals(), "\n"))
+	if r.Forward.FwdDropped+r.Forward.Malformed+r.Forward.NoMbuf > 0 {
+		d.printf("Dropped while forwarding: %d not taken by the Tx queue, %d malformed, %d for want of mbufs",
+			r.Forward.FwdDropped, r.Forward.Malformed, r.Forward.NoMbuf)
+	}
+	if o.json {
+		err = errors.Join(err, json.NewEncoder(st.out).Encode(r))
+	}
+	return err
+}
+
+// complete checks what was given and turns it into the session's configuration.
+func (o *runOptions) complete(f *flags) error {
+	c := &o.session
+	if f.given("rxq") && !f.given("txq") {
+		o.txq = o.rxq
+	} else if f.given("txq") && !f.given("rxq") {
+		o.rxq = o.txq
+	}
+	for _, n := range []struct {
+		name      string
+		v, lo, hi int
+	}{
+		{"rxq", o.rxq, 1, rtap.MaxQueues}, {"txq", o.txq, 1, rtap.MaxQueues},
+		{"rxd", c.rxd, 1, rtap.MaxRingSize}, {"txd", c.txd, 1, rtap.MaxRingSize},
+		{"burst", o.burst, 1, forward.MaxBurst}, {"nb-cores", o.cores, 1, 1024},
+		{"mbuf-size", c.mbufSize, 2 * mbuf.DefaultHeadroom, mbuf.MaxBufLen},
+		{"total-num-mbufs", c.mbufs, 0, 1<<31 - 1},
+	} {
+		if err := f.inRange(n.name, n.v, n.lo, n.hi); err != nil {
+			return err
+		}
+	}
+	if o.rxq != o.txq {
+		return f.usage("--rxq is %d and --txq is %d: they must be equal, because a queue pair is one descriptor", o.rxq, o.txq)
+	}
+	return errors.Join(o.completePorts(f), o.completeForward(f))
+}
+
+func (o *runOptions) completePorts(f *flags) error {
+	if len(o.vdevs) == 0 {
+		return f.usage("no port: give one or more, such as --vdev=net_rtap0,iface=foo0")
+	}
+	if _, err := engineNamed(o.engine); err != nil {
+		return f.usage("--engine is %v", err)
+	}
+	for _, v := range o.vdevs {
+		name, cfg, err := rtap.ParseDevargs(v)
+		if err != nil {
+			return f.usage("--vdev: %s", strings.TrimPrefix(err.Error(), "rtap: "))
+		}
+		if slices.ContainsFunc(o.session.ports, func(p portConfig) bool { return p.name == name }) {
+			return f.usage("--vdev: two ports are called %s: number them, as net_rtap0, net_rtap1", name)
+		}
+		if cfg.Engine == "" {
+			cfg.Engine = rtap.Engine(o.engine)
+		}
+		if cfg.Queues == 0 {
+			cfg.Queues = o.rxq
+		}
+		o.session.ports = append(o.session.ports, portConfig{name, cfg})
+	}
+	return nil
+}
+
+// engineNamed is the engine of that name.
+func engineNamed(name string) (rtap.Engine, error) {
+	switch e := rtap.Engine(name); e {
+	case rtap.EngineAuto, rtap.EngineUring, rtap.EngineSyscall:
+		return e, nil
+	}
+	return "", fmt.Errorf("%q: want auto, uring or syscall", name)
+}
+
+func (o *runOptions) completeForward(f *flags) error {
+	topologies := []forward.Topology{forward.Paired, forward.Chained, forward.Loop}
+	i := slices.IndexFunc(topologies, func(t forward.Topology) bool { return t.String() == o.topology })
+	if i < 0 {
+		return f.usage("--port-topology is %q: want paired, chained or loop", o.topology)
+	}
+	peers, err := parsePeers(o.peers, len(o.vdevs))
+	if err != nil {
+		return f.usage("--eth-peer is %v", err)
+	}
+	o.session.forward = forward.Config{Mode: o.mode, Burst: o.burst, Cores: o.cores, Topology: topologies[i],
+		TxPkts: o.txpkts, EthPeers: peers}
+	return nil
+}
+
+// parsePeers reads testpmd's --eth-peer: 1,02:00:00:00:00:01.
+func parsePeers(args []string, ports int) (map[int][6]byte, error) {
+	peers := map[int][6]byte{}
+	for _, a := range args {
+		num, addr, _ := strings.Cut(a, ",")
+		n, err := strconv.Atoi(num)
+		mac, macErr := net.ParseMAC(addr)
+		if err != nil || macErr != nil || len(mac) != 6 || n < 0 || n >= ports {
+			return nil, fmt.Errorf("%q: want a port, 0 to %d, and a MAC address, such as 0,02:00:00:00:00:01", a, max(ports-1, 0))
+		}
+		peers[n] = [6]byte(mac)
+	}
+	return peers, nil
+}
+
+// announce says what was opened.
+func (s *session) announce(d *display) {
+	for i, p := range s.ports {
+		r, info := p.report(), p.dev.Info()
+		d.printf("%s: interface %s, ifindex %d, %s, engine %s: %s", p.name, r.Interface, r.IfIndex,
+			plural(s.cfg.ports[i].cfg.Queues, "queue pair"), info.Engine, info.EngineReason)
+	}
+	d.printf("%d mbufs of %d bytes, %s", s.pool.Count(), s.cfg.mbufSize, plural(len(s.fwd.Workers()), "worker"))
+	for _, w := range s.fwd.Workers() {
+		for _, stream := range w.Streams() {
+			d.printf("  worker %d: %s", w.ID(), stream.Route())
+		}
+	}
+}
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// watchPeriod is how often run looks whether a port is gone.
+const watchPeriod = 100 * time.Millisecond
+
+// run forwards until ctx is done, the time is up, or every port is gone. The
+// error names the ports that went.
+func (s *session) run(ctx context.Context, d *display, limit, period time.Duration) (report, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if limit > 0 {
+		ctx, cancel = context.WithTimeout(ctx, limit)
+		defer cancel()
+	}
+	start := time.Now()
+	done := make(chan error, 1)
+	go func() { done <- s.fwd.Run(ctx) }()
+	watch := time.NewTicker(watchPeriod)
+	defer watch.Stop()
+	var live <-chan time.Time
+	if period > 0 {
+		t := time.NewTicker(period)
+		defer t.Stop()
+		live = t.C
+	}
+	last := s.sample(0)
+	for {
+		select {
+		case err := <-done:
+			d.keep()
+			s.watch(d)
+			return s.sample(time.Since(start)), errors.Join(err, s.lost())
+		case <-watch.C:
+			if s.watch(d) == 0 {
+				cancel()
+			}
+		case <-live:
+			now := s.sample(time.Since(start))
+			d.block(rates(last, now))
+			last = now
+		}
+	}
+}
+
+// watch tells the user of ports whose interface was deleted, once each, and
+// returns how many are left.
+func (s *session) watch(d *display) int {
+	left := 0
+	var gone []*port
+	for _, p := range s.ports {
+		if p.dev.Err() == nil {
+			left++
+			continue
+		}
+		if !p.gone {
+			p.gone = true
+			gone = append(gone, p)
+		}
+	}
+	for _, p := range gone {
+		d.printf("%s: interface %s was deleted; %s left", p.name, p.dev.Name(), plural(left, "port"))
+	}
+	return left
+}
+
+// lost is an error that names the ports that are gone.
+func (s *session) lost() error {
+	var err error
+	for _, p := range s.ports {
+		if p.gone {
+			err = errors.Join(err, fmt.Errorf("port %s lost its interface %s: %w", p.name, p.dev.Name(), rtap.ErrGone))
+		}
+	}
+	return err
+}

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
+package main
+
+import (
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestHelp(t *testing.T) {
+	for _, c := range []struct {
+		args string
+		want []string
+	}{
+		{"help", []string{"run ", "info ", "bench ", "demo ", "Exit codes"}},
+		{"--help", []string{"Usage: rtap VERB"}},
+		{"-h", []string{"Usage: rtap VERB"}},
+		{"help run", []string{"--vdev DEVARGS", "--total-num-mbufs N", "icmpecho", "iface=NAME", "Examples:"}},
+		{"run --help", []string{"--forward-mode MODE", "(default io)"}},
+		{"info -h", []string{"--json"}},
+		{"help bench", []string{"--rounds N", "rx-drain", "poll-empty", "(default 64,1500)"}},
+		{"help demo", []string{"--duration SECONDS"}},
+		{"help help", []string{"explain"}},
+		{"version", []string{runtime.GOARCH}},
+		{"--version", []string{runtime.GOARCH}},
+	} {
+		code, out, errs := here(strings.Fields(c.args)...)
+		if code != exitDone || errs != "" {
+			t.Errorf("rtap %s: exit code %d, stderr %q", c.args, code, errs)
+		}
+		for _, w := range c.want {
+			if !strings.Contains(out, w) {
+				t.Errorf("rtap %s does not say %q:\n%s", c.args, w, out)
+			}
+		}
+	}
+}
+
+func TestUsageErrors(t *testing.T) {
+	for _, c := range []struct{ args, want string }{
+		{"", "no verb"},
+		{"fly", `no verb "fly"`},
+		{"help fly", `no verb "fly"`},
+		{"version now", "no arguments"},
+		{"run", "--vdev=net_rtap0"},
+		{"run --vdev=net_rtap0 --wings=2", "no flag --wings"},
+		{"run --vdev", "a value is missing after --vdev"},
+		{"run --vdev=net_rtap0 extra", `unexpected argument "extra"`},
+		{"run --vdev=net_tap0", "net_tap0"},
+		{"run --vdev=net_rtap0,mtu=7", `mtu is "7": want 68 to 65521`},
+		{"run --vdev=net_rtap0,iface=a23456789012345678", "at most 15 bytes"},
+		{"run --vdev=net_rtap0 --vdev=net_rtap0", "two ports"},
+		{"run --vdev=net_rtap0 --rxq=two", `"two" for --rxq: not a number`},
+		{"run --vdev=net_rtap0 --rxq=129", "--rxq is 129: want 1 to 128"},
+		{"run --vdev=net_rtap0 --rxq=2 --txq=3", "must be equal"},
+		{"run --vdev=net_rtap0 --rxd=0", "--rxd is 0"},
+		{"run --vdev=net_rtap0 --txd=5000", "--txd is 5000"},
+		{"run --vdev=net_rtap0 --burst=513", "--burst is 513"},
+		{"run --vdev=net_rtap0 --nb-cores=0", "--nb-cores is 0"},
+		{"run --vdev=net_rtap0 --mbuf-size=100", "--mbuf-size is 100"},
+		{"run --vdev=net_rtap0 --total-num-mbufs=-1", "--total-num-mbufs is -1"},
+		{"run --vdev=net_rtap0 --engine=steam", `"steam": want auto, uring or syscall`},
+		{"run --vdev=net_rtap0 --stats-period=often", "a number of seconds"},
+		{"run --vdev=net_rtap0 --duration=-1s", "from 0 on"},
+		{"run --vdev=net_rtap0 --duration=NaN", "a number of seconds"},
+		{"run --vdev=net_rtap0 --txpkts=64,x", "numbers separated by commas"},
+		{"run --vdev=net_rtap0 --port-topology=star", "paired, chained or loop"},
+		{"run --vdev=net_rtap0 --eth-peer=1,02:00:00:00:00:01", "0 to 0"},
+		{"run --vdev=net_rtap0 --eth-peer=0,02:00", "MAC address"},
+		{"info extra", "unexpected argument"},
+		{"bench --workload=tx,sleep", `"sleep"`},
+		{"bench --rounds=0", "--rounds is 0"},
+		{"bench --packet-bytes=13", "--packet-bytes is 13"},
+		{"bench --burst=0", "--burst is 0"},
+		{"bench --round-time=0", "--round-time is 0s"},
+		{"bench --json --benchstat", "one of them"},
+		{"demo --duration=0", "--duration is 0s"},
+		{"demo --engine=steam", "steam"},
+	} {
+		code, out, errs := here(strings.Fields(c.args)...)
+		if code != exitUsage || !strings.Contains(errs, c.want) || out != "" {
+			t.Errorf("rtap %s: exit code %d, stdout %q, stderr %q; want exit code 2 and %q", c.args, code, out, errs, c.want)
+		}
+	}
+}
+
+func TestShort(t *testing.T) {
+	for v, want := range map[float64]string{
+		0: "0", 7: "7", 0.5: "0.50", 9.96: "10.0", 99.6: "100", 999: "999", 999.6: "1.00 k", 1234: "1.23 k",
+		12345: "12.3 k", 999600: "1.00 M", 1.5e9: "1.50 G", 2e12: "2.00 T", 5e15: "5000 T",
+	} {
+		if got := short(v); got != want {
+			t.Errorf("short(%v) = %q, want %q", v, got, want)
+		}
+	}
+}
+
+func TestTable(t *testing.T) {
+	tab := newTable(1, "name", "n")
+	tab.add("µ", "1000")
+	if got, want := tab.String(), "name     n\nµ     1000\n"; got != want {
+		t.Errorf("table is %q, want %q", got, want)
+	}
+}
+
+func TestCut(t *testing.T) {
+	if got := cut("µs per packet", 4); got != "µs p" {
+		t.Errorf("cut = %q", got)
+	}
+	if got := cut("short", 80); got != "short" {
+		t.Errorf("cut = %q", got)
+	}
+}
+
+func TestSeconds(t *testing.T) {
+	for in, want := range map[string]time.Duration{"5": 5 * time.Second, "0.5": time.Second / 2, "200ms": 200 * time.Millisecond, "0": 0} {
+		var s seconds
+		if err := s.Set(in); err != nil || time.Duration(s) != want {
+			t.Errorf("seconds %q = %v, %v; want %v", in, time.Duration(s), err, want)
+		}
+	}
+}
+
+func TestMedian(t *testing.T) {
+	if got := median([]float64{5, 1, 3}); got != 3 {
+		t.Errorf("median of three is %v", got)
+	}
+	if got := median([]float64{4, 1, 3, 2}); got != 2.5 {
+		t.Errorf("median of four is %v", got)
+	}
+}
