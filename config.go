@@ -3,6 +3,7 @@
 package rtap
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 	"net"
@@ -125,9 +126,12 @@ type RxConfig struct {
 	Ring int
 
 	// Memory for received packets. A frame that does not fit one mbuf is
-	// scattered over several. A *mbuf.Pool may be shared by any number of
-	// queues and ports; the driver gives each queue a cache of it. A
-	// *mbuf.Cache belongs to the goroutine that polls this queue. nil means a
+	// scattered over several. It must not be closed before the queue is
+	// released, or a Tx queue that registered its regions. A *mbuf.Pool may be
+	// shared by any number of queues and ports; the driver gives each queue a
+	// cache of it. A *mbuf.Cache belongs to the goroutine that polls this queue.
+	// Of any other Memory, FreeBulk may be called by Stop, SetMTU and whatever
+	// else shuts the queue, in their goroutine. nil means a
 	// pool that the device's queues share and that is closed with the device:
 	// mbufs of 2048 bytes, twice the ring for each queue.
 	Memory Memory
@@ -145,8 +149,9 @@ type TxConfig struct {
 	Free mbuf.Allocator
 
 	// Regions are registered with the kernel, which makes sending mbufs that
-	// lie there cheaper; others are sent too. nil means the memory of this
-	// device's Rx queues that are set up already.
+	// lie there cheaper; others are sent too. They must stay mapped until the
+	// queue is released. nil means the memory of this device's Rx queues that
+	// are set up already.
 	Regions []mbuf.Region
 }
 
@@ -187,12 +192,24 @@ func (c *Config) check() error {
 	if err := checkRange("Config.TxQueueLen", c.TxQueueLen, 1, maxTxQueueLen); err != nil {
 		return err
 	}
-	switch c.Engine {
-	case EngineAuto, EngineUring, EngineSyscall:
-	default:
-		return &ConfigError{"Config.Engine", fmt.Sprintf("%q", c.Engine), "auto, uring or syscall"}
+	if err := checkEngine(c.Engine); err != nil {
+		return err
+	}
+	if err := checkRange("Config.RxRing", cmp.Or(c.RxRing, DefaultRingSize), 1, MaxRingSize); err != nil {
+		return err
+	}
+	if err := checkRange("Config.TxRing", cmp.Or(c.TxRing, DefaultRingSize), 1, MaxRingSize); err != nil {
+		return err
 	}
 	return checkRange("Config.Queues", c.Queues, 1, MaxQueues)
+}
+
+func checkEngine(e Engine) error {
+	switch e {
+	case EngineAuto, EngineUring, EngineSyscall:
+		return nil
+	}
+	return &ConfigError{"Config.Engine", fmt.Sprintf("%q", e), "auto, uring or syscall"}
 }
 
 // checkName does what dev_valid_name of net/core/dev.c does, and what the tun

@@ -31,12 +31,13 @@ const (
 type Device struct {
 	cfg  Config
 	gone atomic.Bool // set by whoever sees first that the interface was deleted
+	shut atomic.Bool // set by Close
 
 	mu    sync.Mutex // everything below
 	state state
 
-	// The keep-alive descriptor holds the interface while no queue does. It is
-	// detached from traffic, except for a moment in locate.
+	// The keep-alive descriptor holds the interface while no queue does, and knows
+	// where it is. It is detached from traffic, except for a moment in withKeep.
 	keep *tuntap.Queue
 
 	// Where the interface was last seen; locate follows it.
@@ -48,6 +49,7 @@ type Device struct {
 	engine pktio.Engine
 	reason string // why that engine
 
+	adopted bool // the interface was there before Open
 	carrier bool
 	pairs   []*pair
 	pools   []*mbuf.Pool // made by the device for queues that brought no memory
@@ -67,15 +69,26 @@ type pair struct {
 // Start opens the interface and starts it with cfg.Queues queue pairs. It is
 // Open, Configure, SetupRxQueue and SetupTxQueue for each queue, and
 // Device.Start in one call.
+// If any of it fails, no interface is left behind that was not there before.
 func Start(cfg Config) (*Device, error) {
 	d, err := Open(cfg)
 	if err != nil {
 		return nil, err
 	}
 	if err := d.startAll(); err != nil {
-		return nil, errors.Join(err, d.Close())
+		return nil, errors.Join(err, d.forget(), d.Close())
 	}
 	return d, nil
+}
+
+// forget makes an interface that Open made go away at Close in any case.
+func (d *Device) forget() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.cfg.Persist || d.adopted || d.gone.Load() {
+		return nil
+	}
+	return d.opErr("forget", -1, d.keep.SetPersist(false))
 }
 
 func (d *Device) startAll() error {
@@ -127,7 +140,13 @@ func (d *Device) open() error {
 	if d.engine, d.reason, err = pktio.Select(string(d.cfg.Engine), d.keep.FD()); err != nil {
 		return err
 	}
-	return d.keep.Disable()
+	if err := d.keep.Disable(); err != nil {
+		return err
+	}
+	if d.cfg.Persist { // last: nothing is left behind when the rest fails
+		return d.keep.SetPersist(true)
+	}
+	return nil
 }
 
 // engineReason says why the engine was taken, and how it works here.
@@ -135,27 +154,46 @@ func (d *Device) engineReason() string { return d.reason + "; " + d.engine.Notes
 
 // create makes the interface in the namespace that the configuration names.
 func (d *Device) create() error {
-	attach := func() (err error) {
-		d.keep, err = tuntap.Attach(d.cfg.Name, tuntap.Options{})
-		return err
-	}
 	if d.cfg.NetNS == "" {
-		return attach()
+		return d.attach()
 	}
 	ns, err := netns.Open(d.cfg.NetNS)
 	if err != nil {
 		return err
 	}
-	return errors.Join(ns.Do(attach), ns.Close())
+	return errors.Join(ns.Do(d.attach), ns.Close())
+}
+
+// attach makes the interface or, if there is one of that name, adopts it.
+func (d *Device) attach() (err error) {
+	d.keep, err = tuntap.Attach(d.cfg.Name, tuntap.Options{Exclusive: true})
+	if !errors.Is(err, syscall.EBUSY) {
+		return err
+	}
+	if err := unused(d.cfg.Name); err != nil {
+		return err
+	}
+	d.adopted = true
+	d.keep, err = tuntap.Attach(d.cfg.Name, tuntap.Options{})
+	return err
+}
+
+// unused refuses a TAP that has descriptors: to attach one more would take some
+// of its packets from whoever has it, and change its settings.
+func unused(name string) error {
+	conn, err := rtnl.Dial(-1)
+	if err != nil {
+		return err
+	}
+	link, err := conn.LinkByName(name)
+	if err == nil && link.TunQueues > 0 {
+		err = fmt.Errorf("%w: another program uses it; choose another name", syscall.EBUSY)
+	}
+	return errors.Join(err, conn.Close())
 }
 
 // setUpLink gives the interface what the configuration asks for.
 func (d *Device) setUpLink() error {
-	if d.cfg.Persist {
-		if err := d.keep.SetPersist(true); err != nil {
-			return err
-		}
-	}
 	if err := d.conn.SetTxQueueLen(d.index, d.cfg.TxQueueLen); err != nil {
 		return err
 	}
@@ -173,22 +211,20 @@ func (d *Device) setUpLink() error {
 }
 
 // locate finds the interface again: it may have been renamed, or moved to
-// another namespace, where it may have another index. A descriptor attached to
-// it always knows. The caller holds mu.
+// another namespace, where it may have another index. The keep-alive descriptor
+// always knows. The caller holds mu.
 func (d *Device) locate() error {
 	switch {
 	case d.state == stateClosed:
 		return ErrClosed
 	case d.gone.Load():
 		return ErrGone
-	case d.state == stateStarted:
-		return d.follow(d.pairs[0].tap)
 	}
-	return d.withKeep(d.follow)
+	return d.follow(d.keep)
 }
 
 // withKeep attaches the keep-alive descriptor for the duration of f, while no
-// queue is attached: a detached descriptor knows nothing of its interface.
+// queue is attached.
 func (d *Device) withKeep(f func(*tuntap.Queue) error) error {
 	switch err := d.keep.Enable(); {
 	case errors.Is(err, syscall.EINVAL): // its interface was deleted
@@ -208,15 +244,30 @@ func (d *Device) markGone() error {
 	return ErrGone
 }
 
-// lookups bounds how often follow asks again when it is renamed meanwhile.
+// lookups bounds how often follow asks again when the interface is renamed or
+// moved meanwhile.
 const lookups = 10
 
-// follow sees where the interface of the attached descriptor q is now.
-func (d *Device) follow(q *tuntap.Queue) error {
-	fd, err := q.NetNS()
-	if errors.Is(err, syscall.EBADFD) {
+// follow sees where the interface of descriptor q is now. Even in the namespace
+// where it was it may have another index, after a round trip.
+func (d *Device) follow(q *tuntap.Queue) (err error) {
+	for range lookups {
+		if err = d.enter(q); err != nil {
+			break
+		}
+		if err = d.identify(q); !errors.Is(err, rtnl.ErrNotFound) {
+			break
+		}
+	}
+	if errors.Is(err, tuntap.Gone) {
 		return d.markGone()
 	}
+	return err
+}
+
+// enter connects to the namespace that the interface is in, unless that is done.
+func (d *Device) enter(q *tuntap.Queue) error {
+	fd, err := q.NetNS()
 	if err != nil {
 		return err
 	}
@@ -225,59 +276,51 @@ func (d *Device) follow(q *tuntap.Queue) error {
 		return err
 	}
 	if d.ns != nil && ns.Equal(d.ns) {
-		return errors.Join(d.rename(q), ns.Close())
+		return ns.Close()
 	}
-	if err := d.moveTo(ns, q); err != nil {
-		return errors.Join(err, ns.Close())
-	}
-	return nil
-}
-
-func (d *Device) rename(q *tuntap.Queue) error {
-	name, err := q.Name()
-	if err != nil {
-		return err
-	}
-	d.name = name
-	return nil
-}
-
-// moveTo takes ns as the interface's namespace and finds its index there.
-func (d *Device) moveTo(ns *netns.NS, q *tuntap.Queue) error {
 	conn, err := rtnl.Dial(ns.FD())
 	if err != nil {
-		return err
-	}
-	var link rtnl.Link
-	for range lookups {
-		if err = d.rename(q); err != nil {
-			break
-		}
-		if link, err = conn.LinkByName(d.name); !errors.Is(err, rtnl.ErrNotFound) {
-			break
-		}
-	}
-	if err != nil {
-		return errors.Join(err, conn.Close())
+		return errors.Join(err, ns.Close())
 	}
 	old, oldNS := d.conn, d.ns
-	d.ns, d.conn, d.index = ns, conn, link.Index
+	d.ns, d.conn = ns, conn
 	if old != nil {
 		return errors.Join(old.Close(), oldNS.Close())
 	}
 	return nil
 }
 
-// Err says whether the port still has its interface: nil, ErrGone or ErrClosed.
-// It costs next to nothing, so a poll loop that keeps getting 0 may ask it.
-func (d *Device) Err() error {
-	if d.gone.Load() {
-		return ErrGone
+// identify finds the interface's name and index in the namespace that it was
+// last seen in. The name may change hands between the questions, so it must be
+// the same before and after.
+func (d *Device) identify(q *tuntap.Queue) error {
+	name, err := q.Name()
+	if err != nil {
+		return err
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.state == stateClosed {
+	link, err := d.conn.LinkByName(name)
+	if err != nil {
+		return err
+	}
+	after, err := q.Name()
+	if err != nil {
+		return err
+	}
+	if after != name {
+		return rtnl.ErrNotFound
+	}
+	d.name, d.index = name, link.Index
+	return nil
+}
+
+// Err says whether the port still has its interface: nil, ErrGone or ErrClosed.
+// It takes no lock and costs next to nothing, so a poll loop may ask it each time.
+func (d *Device) Err() error {
+	switch {
+	case d.shut.Load():
 		return ErrClosed
+	case d.gone.Load():
+		return ErrGone
 	}
 	return nil
 }
@@ -301,6 +344,7 @@ func (d *Device) Close() error {
 	}
 	d.pairs = nil
 	d.state = stateClosed
+	d.shut.Store(true)
 	return d.opErr("close", -1, errors.Join(err, d.release()))
 }
 

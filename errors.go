@@ -14,8 +14,6 @@ var (
 	ErrClosed = errors.New("device is closed")
 	// ErrStarted: the operation is for a stopped device.
 	ErrStarted = errors.New("device is started: stop it first")
-	// ErrStopped: the operation is for a started device.
-	ErrStopped = errors.New("device is stopped")
 	// ErrNotConfigured: Configure was not called, or has no such queue.
 	ErrNotConfigured = errors.New("device is not configured")
 	// ErrQueueNotSetUp: Start found a queue without memory.

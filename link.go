@@ -4,7 +4,6 @@ package rtap
 
 import (
 	"errors"
-	"fmt"
 	"net"
 
 	"github.com/rtap-project/rtap/internal/rtnl"
@@ -53,12 +52,10 @@ func (d *Device) Link() (LinkStatus, error) {
 	return s, err
 }
 
-// SetLinkUp and SetLinkDown set the interface up or down
-// (rte_eth_dev_set_link_up). While it is down, nothing is received and what is
-// sent counts in oerrors. Start and Stop do it too.
+// SetLinkUp sets the interface up (rte_eth_dev_set_link_up), as Start does.
 func (d *Device) SetLinkUp() error { return d.control("set up", (*rtnl.Conn).SetUp) }
 
-// SetLinkDown: see SetLinkUp.
+// SetLinkDown sets the interface down; see SetLinkUp.
 func (d *Device) SetLinkDown() error { return d.control("set down", (*rtnl.Conn).SetDown) }
 
 // SetPromiscuous sets the interface's promiscuous mode
@@ -77,19 +74,23 @@ func (d *Device) SetAllMulticast(on bool) error {
 // SetMAC sets the interface's Ethernet address, six bytes, unicast
 // (rte_eth_dev_default_mac_addr_set).
 func (d *Device) SetMAC(mac net.HardwareAddr) error {
-	if err := checkMAC("mac", mac); err != nil {
-		return fmt.Errorf("rtap: set mac: %w", err)
-	}
-	return d.control("set mac of", func(c *rtnl.Conn, index int) error { return c.SetMAC(index, mac) })
+	return d.control("set mac of", func(c *rtnl.Conn, index int) error {
+		if err := checkMAC("mac", mac); err != nil {
+			return err
+		}
+		return c.SetMAC(index, mac)
+	})
 }
 
 // SetTxQueueLen sets how many packets wait in the kernel for each Rx queue, 1 to
-// 1048576. Packets that wait stay.
+// 1048576. Packets that wait stay, as many as there is room for.
 func (d *Device) SetTxQueueLen(packets int) error {
-	if err := checkRange("tx queue length", packets, 1, maxTxQueueLen); err != nil {
-		return fmt.Errorf("rtap: set tx queue length: %w", err)
-	}
-	return d.control("set tx queue length of", func(c *rtnl.Conn, index int) error { return c.SetTxQueueLen(index, packets) })
+	return d.control("set tx queue length of", func(c *rtnl.Conn, index int) error {
+		if err := checkRange("tx queue length", packets, 1, maxTxQueueLen); err != nil {
+			return err
+		}
+		return c.SetTxQueueLen(index, packets)
+	})
 }
 
 // SetMTU sets the interface's MTU in bytes, MinMTU to MaxMTU, and makes the Rx
@@ -98,10 +99,10 @@ func (d *Device) SetTxQueueLen(packets int) error {
 // that was raised behind the driver's back (ip link set mtu) is followed at the
 // next SetMTU or Start; until then longer frames count in ierrors.
 func (d *Device) SetMTU(mtu int) error {
-	if err := checkRange("mtu", mtu, MinMTU, MaxMTU); err != nil {
-		return fmt.Errorf("rtap: set mtu: %w", err)
-	}
 	return d.control("set mtu of", func(c *rtnl.Conn, index int) error {
+		if err := checkRange("mtu", mtu, MinMTU, MaxMTU); err != nil {
+			return err
+		}
 		before, err := c.Link(index)
 		if err != nil {
 			return err

@@ -5,6 +5,7 @@ package rtap
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"syscall"
 
 	"github.com/rtap-project/rtap/internal/pktio"
@@ -39,6 +40,7 @@ func (d *Device) stopped() error {
 }
 
 func (d *Device) resize(n int) error {
+	configured := len(d.pairs)
 	var err error
 	for len(d.pairs) > n {
 		last := len(d.pairs) - 1
@@ -57,7 +59,10 @@ func (d *Device) resize(n int) error {
 		return err
 	}
 	d.state = stateConfigured
-	d.shared = nil // later queues get a pool of the new size
+	if n != configured {
+		d.shared = nil // later queues get a pool of the new size
+	}
+	d.reap()
 	return nil
 }
 
@@ -156,16 +161,34 @@ func (d *Device) SetupRxQueue(i int, cfg RxConfig) error {
 
 // ownPool is the pool for queues that brought no memory.
 func (d *Device) ownPool(ring int) (*mbuf.Pool, error) {
-	if d.shared != nil {
+	count := max(1024, 2*ring*len(d.pairs))
+	if d.shared != nil && d.shared.Count() >= count {
 		return d.shared, nil
 	}
-	pool, err := mbuf.NewPool(mbuf.Config{Name: d.name, Count: max(1024, 2*ring*len(d.pairs))})
+	pool, err := mbuf.NewPool(mbuf.Config{Name: d.name, Count: count})
 	if err != nil {
 		return nil, err
 	}
 	d.pools = append(d.pools, pool)
 	d.shared = pool
 	return pool, nil
+}
+
+// reap closes the device's own pools that no queue uses any more, so that
+// reconfiguring does not pile them up. One whose mbufs the program still holds
+// stays for the next time.
+func (d *Device) reap() {
+	d.pools = slices.DeleteFunc(d.pools, func(pool *mbuf.Pool) bool {
+		return pool != d.shared && !slices.ContainsFunc(d.pairs, func(p *pair) bool { return p.uses(pool) }) && pool.Close() == nil
+	})
+}
+
+// uses reports whether a queue receives into pool or has it registered.
+func (p *pair) uses(pool *mbuf.Pool) bool {
+	if p.rx != nil && p.rx.memory == Memory(pool) {
+		return true
+	}
+	return p.tx != nil && slices.ContainsFunc(pool.Regions(), func(r mbuf.Region) bool { return slices.Contains(p.tx.regions, r) })
 }
 
 // SetupTxQueue gives Tx queue i its ring (rte_eth_tx_queue_setup). The port
@@ -260,6 +283,9 @@ func (d *Device) start() error {
 	if err := d.stopped(); err != nil {
 		return err
 	}
+	if d.gone.Load() {
+		return ErrGone
+	}
 	if d.state == stateOpen {
 		return ErrNotConfigured
 	}
@@ -280,9 +306,6 @@ func (d *Device) start() error {
 
 // attachQueues attaches in order, because the kernel numbers queues as they come.
 func (d *Device) attachQueues() error {
-	if d.gone.Load() {
-		return ErrGone
-	}
 	for _, p := range d.pairs {
 		if err := p.tap.Enable(); err != nil {
 			if e := d.locate(); e != nil {
@@ -291,7 +314,7 @@ func (d *Device) attachQueues() error {
 			return err
 		}
 	}
-	return d.pairs[0].tap.SetCarrier(d.carrier) // attaching a new queue turned it on
+	return d.pairs[0].tap.SetCarrier(d.carrier) // whatever was done to it meanwhile
 }
 
 // detachQueues detaches from the last to the first, so that none is renumbered.
@@ -320,11 +343,14 @@ func (d *Device) openGates() error {
 		}
 	}
 	d.link.start(link)
+	if err := d.conn.SetUp(d.index); err != nil { // first: the kernel refuses what is sent while it is down
+		return err
+	}
 	for _, p := range d.pairs {
 		p.rx.gate.open()
 		p.tx.gate.open()
 	}
-	return d.conn.SetUp(d.index)
+	return nil
 }
 
 // Stop brings the link down and ends the flow of packets (rte_eth_dev_stop).

@@ -5,7 +5,6 @@ package rtap
 import (
 	"errors"
 	"fmt"
-	"syscall"
 
 	"github.com/rtap-project/rtap/internal/pktio"
 	"github.com/rtap-project/rtap/internal/tuntap"
@@ -40,6 +39,11 @@ type RxQueue struct {
 	alloc  mbuf.Allocator
 	reader pktio.Reader
 
+	// An mbuf of memory has room bytes for data, and front bytes before them for
+	// the header: none if the headroom is too small, the header then comes first
+	// in the data. The data otherwise starts where the program expects it.
+	room, front int
+
 	// The shape of a slot, which follows the MTU.
 	segs     int   // mbufs
 	capacity int32 // bytes, header included; always more than a frame has
@@ -52,10 +56,11 @@ type RxQueue struct {
 	vec    *uring.Vectors
 	done   []pktio.Completion
 
-	// Mbufs that a slot had and its packet did not need, and room to allocate.
+	// Mbufs that a slot had and its packet did not need, or too few for a slot.
 	spare []*mbuf.Mbuf
 
 	expect int // packets that the next burst will look for
+	idle   int // bursts in a row that found none
 
 	stats *rxCounters
 }
@@ -63,8 +68,11 @@ type RxQueue struct {
 func (d *Device) newRxQueue(i, fd int, cfg RxConfig) (*RxQueue, error) {
 	q := &RxQueue{dev: d, port: d.cfg.Port, depth: cfg.Ring, memory: cfg.Memory, alloc: cfg.Memory, expect: 1,
 		stats: &d.counters[i].rx}
-	if room := cfg.Memory.DataRoom(); room < minDataRoom {
-		return nil, &ConfigError{"RxConfig.Memory.DataRoom", room, fmt.Sprintf("at least %d", minDataRoom)}
+	if q.room = cfg.Memory.DataRoom(); q.room < minDataRoom {
+		return nil, &ConfigError{"RxConfig.Memory.DataRoom", q.room, fmt.Sprintf("at least %d", minDataRoom)}
+	}
+	if cfg.Memory.Headroom() >= hdrLen {
+		q.front = hdrLen
 	}
 	if pool, ok := cfg.Memory.(*mbuf.Pool); ok {
 		q.cache = pool.NewCache(min(cfg.Ring, mbuf.DefaultCacheSize))
@@ -91,20 +99,11 @@ func (q *RxQueue) fit(mtu int) error {
 	return q.shape(mtu)
 }
 
-// frontRoom is where the header goes: the headroom, if it is large enough. The
-// data then starts where the program expects it.
-func (q *RxQueue) frontRoom() int {
-	if q.memory.Headroom() >= hdrLen {
-		return hdrLen
-	}
-	return 0
-}
-
 func (q *RxQueue) segsFor(mtu int) int {
 	// One byte more than the longest frame, so that a full slot means that the
 	// frame was cut.
-	room := hdrLen - q.frontRoom() + mtu + frameOverhead + 1
-	return (room + q.memory.DataRoom() - 1) / q.memory.DataRoom()
+	n := hdrLen - q.front + mtu + frameOverhead + 1
+	return (n + q.room - 1) / q.room
 }
 
 func (q *RxQueue) shape(mtu int) error {
@@ -118,17 +117,23 @@ func (q *RxQueue) shape(mtu int) error {
 		err = q.vec.Close()
 	}
 	q.vec, q.segs = vec, segs
-	q.capacity = int32(q.frontRoom() + segs*q.memory.DataRoom())
+	q.capacity = int32(q.front + segs*q.room)
 	q.window = make([]*mbuf.Mbuf, q.depth*segs)
 	q.spare = make([]*mbuf.Mbuf, 0, q.depth*segs)
 	return err
 }
 
-// drain gives every mbuf of the window back.
+// drain gives every mbuf of the window back. The control plane does this while
+// the gate is shut, but not while the goroutine that polls stands still: a cache
+// that is that goroutine's is left out.
 func (q *RxQueue) drain() {
+	free := q.alloc.FreeBulk
+	if _, ok := q.alloc.(*mbuf.Cache); ok {
+		free = mbuf.FreeBulk
+	}
 	if q.window != nil {
-		q.alloc.FreeBulk(q.window[:q.filled*q.segs])
-		q.alloc.FreeBulk(q.spare)
+		free(q.window[:q.filled*q.segs])
+		free(q.spare)
 	}
 	q.filled, q.spare = 0, q.spare[:0]
 }
@@ -160,9 +165,8 @@ func (q *RxQueue) Burst(bufs []*mbuf.Mbuf) int {
 	if len(bufs) == 0 || !q.gate.enter() {
 		return 0
 	}
-	n := q.burst(bufs)
-	q.gate.leave()
-	return n
+	defer q.gate.leave() // also if a broken mbuf makes us panic: Close would wait for ever
+	return q.burst(bufs)
 }
 
 func (q *RxQueue) burst(bufs []*mbuf.Mbuf) int {
@@ -171,16 +175,38 @@ func (q *RxQueue) burst(bufs []*mbuf.Mbuf) int {
 	}
 	want := q.fill(min(q.expect, len(bufs), q.depth))
 	if want == 0 {
+		q.giveBack(0) // less than a slot is of no use here, and may be elsewhere
 		return 0
 	}
 	found := q.reader.Read(q.descs[:want], q.done)
 	q.predict(found, want)
 	if found == 0 {
+		if q.idle++; q.idle == idleBursts {
+			q.giveBack(1)
+		}
 		return 0
 	}
+	q.idle = 0
 	n := q.collect(bufs, q.done[:found])
-	q.compact()
+	q.compact(want)
 	return n
+}
+
+// idleBursts is how many bursts in a row find nothing until a queue gives mbufs
+// back: a fraction of a millisecond of polling, so that a stream with pauses pays
+// nothing.
+const idleBursts = 1024
+
+// giveBack keeps the mbufs of the first slots and returns the others, also the
+// cached ones, to the memory, where another queue may be in want of them.
+func (q *RxQueue) giveBack(slots int) {
+	slots = min(slots, q.filled)
+	q.alloc.FreeBulk(q.window[slots*q.segs : q.filled*q.segs])
+	q.alloc.FreeBulk(q.spare)
+	q.filled, q.spare = slots, q.spare[:0]
+	if q.cache != nil {
+		q.cache.Flush()
+	}
 }
 
 // predict sizes the next burst. A read that finds nothing costs the kernel some
@@ -199,40 +225,44 @@ func (q *RxQueue) fill(want int) int {
 	if q.filled >= want {
 		return want
 	}
-	need := (want-q.filled)*q.segs - len(q.spare)
-	if need > 0 {
-		have := len(q.spare)
-		got := q.alloc.AllocBulk(q.spare[have : have+need])
-		q.spare = q.spare[:have+got]
-		if got < need {
-			q.stats.noMbuf.Add(uint64(need - got))
-		}
+	empty := q.window[q.filled*q.segs : want*q.segs]
+	have := q.takeSpare(empty)
+	if have < len(empty) {
+		have += q.alloc.AllocBulk(empty[have:])
 	}
-	for ; q.filled < want && len(q.spare) >= q.segs; q.filled++ {
-		left := len(q.spare) - q.segs
-		copy(q.slot(q.filled), q.spare[left:])
-		q.spare = q.spare[:left]
+	if have < len(empty) {
+		q.stats.noMbuf.Add(uint64(len(empty) - have))
+	}
+	whole := have - have%q.segs
+	q.spare = append(q.spare, empty[whole:have]...)
+	for full := q.filled + whole/q.segs; q.filled < full; q.filled++ {
 		q.describe(q.filled)
 	}
-	return min(want, q.filled)
+	return q.filled
+}
+
+// takeSpare moves spare mbufs to slots and returns how many.
+func (q *RxQueue) takeSpare(slots []*mbuf.Mbuf) int {
+	left := max(len(q.spare)-len(slots), 0)
+	n := copy(slots, q.spare[left:])
+	q.spare = q.spare[:left]
+	return n
 }
 
 func (q *RxQueue) slot(i int) []*mbuf.Mbuf { return q.window[i*q.segs : (i+1)*q.segs] }
 
 // describe tells the engine where slot i's memory is.
 func (q *RxQueue) describe(i int) {
-	front := q.frontRoom()
-	room := uintptr(q.memory.DataRoom())
 	segs := q.slot(i)
-	first := segs[0].DataAddr() - uintptr(front)
+	first, size := segs[0].DataAddr()-uintptr(q.front), q.front+q.room
 	if q.segs == 1 {
-		q.descs[i] = pktio.Desc{Addr: first, Len: uint32(room) + uint32(front)}
+		q.descs[i] = pktio.Desc{Addr: first, Len: uint32(size)}
 		return
 	}
 	iov := q.vec.Iov[i*q.segs:]
-	iov[0] = uring.Iovec{Base: first, Len: room + uintptr(front)}
+	iov[0] = uring.Iovec{Base: first, Len: uintptr(size)}
 	for s := 1; s < q.segs; s++ {
-		iov[s] = uring.Iovec{Base: segs[s].DataAddr(), Len: room}
+		iov[s] = uring.Iovec{Base: segs[s].DataAddr(), Len: uintptr(q.room)}
 	}
 	q.descs[i] = pktio.Desc{Addr: q.vec.Addr(i * q.segs), NIov: uint32(q.segs)}
 }
@@ -262,7 +292,7 @@ func (q *RxQueue) collect(bufs []*mbuf.Mbuf, done []pktio.Completion) int {
 // refused is how many errors a completion without a packet counts for: none if
 // the interface was deleted, which is not an error of any packet.
 func (q *RxQueue) refused(c pktio.Completion) int {
-	if c.Errno() == syscall.EBADFD {
+	if c.Errno() == tuntap.Gone {
 		q.dev.gone.Store(true)
 		return 0
 	}
@@ -279,7 +309,7 @@ func (q *RxQueue) take(i, length int) *mbuf.Mbuf {
 	m.PktLen = uint32(length)
 	if q.segs == 1 {
 		m.DataLen = uint16(length)
-		if q.frontRoom() == 0 {
+		if q.front == 0 {
 			m.DataOff += hdrLen
 		}
 		return m
@@ -289,9 +319,8 @@ func (q *RxQueue) take(i, length int) *mbuf.Mbuf {
 }
 
 func (q *RxQueue) scatter(m *mbuf.Mbuf, rest []*mbuf.Mbuf, length int) {
-	room := q.memory.DataRoom()
-	first := room
-	if q.frontRoom() == 0 {
+	first := q.room
+	if q.front == 0 {
 		m.DataOff += hdrLen
 		first -= hdrLen
 	}
@@ -300,7 +329,7 @@ func (q *RxQueue) scatter(m *mbuf.Mbuf, rest []*mbuf.Mbuf, length int) {
 	last, used := m, 0
 	for ; length > 0; used++ {
 		s := rest[used]
-		s.DataLen = uint16(min(length, room))
+		s.DataLen = uint16(min(length, q.room))
 		length -= int(s.DataLen)
 		last.Next = s
 		last = s
@@ -309,9 +338,10 @@ func (q *RxQueue) scatter(m *mbuf.Mbuf, rest []*mbuf.Mbuf, length int) {
 	q.spare = append(q.spare, rest[used:]...)
 }
 
-// compact closes the gaps that collect left: the last filled slots move there.
-func (q *RxQueue) compact() {
-	for i := 0; i < q.filled; {
+// compact closes the gaps that collect left in the first slots: the last filled
+// ones move there.
+func (q *RxQueue) compact(slots int) {
+	for i := 0; i < min(slots, q.filled); {
 		if q.window[i*q.segs] != nil {
 			i++
 			continue

@@ -140,7 +140,7 @@ func (d *Device) missed() (uint64, error) {
 	switch {
 	case err == nil:
 		return d.link.see(link), nil
-	case errors.Is(err, ErrGone), errors.Is(err, rtnl.ErrNotFound):
+	case errors.Is(err, ErrGone), errors.Is(err, rtnl.ErrNotFound): // deleted before or since locate
 		return d.link.latest, nil
 	}
 	return 0, err

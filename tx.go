@@ -4,19 +4,20 @@ package rtap
 
 import (
 	"errors"
-	"syscall"
 
 	"github.com/rtap-project/rtap/internal/pktio"
+	"github.com/rtap-project/rtap/internal/tuntap"
 	"github.com/rtap-project/rtap/internal/uring"
 	"github.com/rtap-project/rtap/mbuf"
 )
 
 // TxQueue sends. It belongs to one goroutine at a time.
 type TxQueue struct {
-	gate   gate
-	dev    *Device
-	free   mbuf.Allocator // nil: mbuf.FreeBulk
-	writer pktio.Writer
+	gate    gate
+	dev     *Device
+	free    mbuf.Allocator // nil: mbuf.FreeBulk
+	regions []mbuf.Region  // registered with writer
+	writer  pktio.Writer
 
 	// The packets of one system call: descs[i] is sent[i] bytes long. Packets
 	// that are not one piece of memory with room for the header in front are
@@ -37,12 +38,13 @@ const iovecsPerPacket = 4
 
 func (d *Device) newTxQueue(i, fd int, cfg TxConfig) (*TxQueue, error) {
 	q := &TxQueue{
-		dev:    d,
-		stats:  &d.counters[i].tx,
-		free:   cfg.Free,
-		descs:  make([]pktio.Desc, cfg.Ring),
-		sent:   make([]uint32, cfg.Ring),
-		failed: make([]pktio.Completion, cfg.Ring),
+		dev:     d,
+		stats:   &d.counters[i].tx,
+		free:    cfg.Free,
+		regions: cfg.Regions,
+		descs:   make([]pktio.Desc, cfg.Ring),
+		sent:    make([]uint32, cfg.Ring),
+		failed:  make([]pktio.Completion, cfg.Ring),
 	}
 	var err error
 	if q.vec, err = uring.NewVectors(max(maxSegs+1, cfg.Ring*iovecsPerPacket), hdrLen); err != nil {
@@ -67,7 +69,7 @@ func (q *TxQueue) close() error {
 // that the kernel was short of memory, that the port is stopped or gone (see
 // Device.Err), or that another goroutine is in a burst on this queue. A packet that
 // the kernel refuses (link down, no Ethernet header, more than 1023 segments) is
-// taken, freed and counted in oerrors.
+// taken, freed and counted in oerrors, and so is nil.
 //
 // The bytes in front of the data of a packet's first mbuf may be overwritten,
 // unless that buffer is shared. One system call for as many packets as the ring
@@ -77,9 +79,8 @@ func (q *TxQueue) Burst(bufs []*mbuf.Mbuf) int {
 	if len(bufs) == 0 || !q.gate.enter() {
 		return 0
 	}
-	n := q.burst(bufs)
-	q.gate.leave()
-	return n
+	defer q.gate.leave() // also if a broken mbuf makes us panic: Close would wait for ever
+	return q.burst(bufs)
 }
 
 func (q *TxQueue) burst(bufs []*mbuf.Mbuf) int {
@@ -108,6 +109,9 @@ func (q *TxQueue) describe(bufs []*mbuf.Mbuf) int {
 	q.iovs = 0
 	n := min(len(bufs), len(q.descs))
 	for i, m := range bufs[:n] {
+		if m == nil {
+			return i
+		}
 		if m.NbSegs == 1 && m.IsWritable() {
 			if h := m.Front(hdrLen); h != nil {
 				clear(h)
@@ -154,7 +158,7 @@ func (q *TxQueue) send(k int) (taken int) {
 	}
 	for _, c := range q.failed[:refused] {
 		bytes -= uint64(q.sent[c.Index])
-		if c.Errno() == syscall.EBADFD {
+		if c.Errno() == tuntap.Gone {
 			q.dev.gone.Store(true)
 		}
 	}

@@ -47,9 +47,10 @@ With --json standard output has one object: {"kernel", "version", "rows": [{"wor
 // workload is something to measure.
 type workload struct {
 	name, help string
-	matrix     bool // over packet sizes and bursts; else one cell
-	cell       cell // that one
-	scale      int  // how many times the usual length a round takes
+	matrix     bool          // over packet sizes and bursts; else one cell
+	cell       cell          // that one
+	scale      int           // how many times the usual length a round takes
+	rivals     []rtap.Engine // measured beside the driver's engines
 	open       func(rtap.Engine) (rig, error)
 }
 
@@ -68,6 +69,10 @@ var workloads = []workload{
 		help: "Two ports in io mode, a namespace each, one TCP stream of the kernel's\n" +
 			"from one to the other. Packets are those forwarded both ways; the size is\n" +
 			"that of a full segment. Rounds are three times as long."},
+	{name: "ping", cell: cell{bytes: 98, burst: 64}, scale: 1, rivals: []rtap.Engine{enginePlain}, open: openPing,
+		help: "One port in mode icmpecho, polled, answers pings of the kernel's, one at a\n" +
+			"time; nanoseconds are of the median round trip. Beside the engines, \"plain\"\n" +
+			"is a loop of read(2) and write(2) on a TAP that does no more than echo."},
 }
 
 // cell is one place in the table.
@@ -208,8 +213,7 @@ func (b *bench) chosen() []workload {
 func (b *bench) estimate() time.Duration {
 	var sum time.Duration
 	for _, w := range b.chosen() {
-		rounds := len(b.o.cells(w)) * b.o.rounds * len(b.engines)
-		sum += time.Duration(rounds*w.scale) * time.Duration(b.o.roundTime)
+		sum += time.Duration(b.roundsOf(w)*w.scale) * time.Duration(b.o.roundTime)
 	}
 	return sum + sum/2
 }
@@ -234,15 +238,24 @@ func (b *bench) chooseEngines() error {
 	return dev.Close()
 }
 
+// rivalsOf is everything that is measured side by side in a workload.
+func (b *bench) rivalsOf(w workload) []rtap.Engine { return slices.Concat(b.engines, w.rivals) }
+
+// roundsOf is how many rounds a workload takes.
+func (b *bench) roundsOf(w workload) int {
+	return len(b.o.cells(w)) * b.o.rounds * len(b.rivalsOf(w))
+}
+
 // workload measures one, with a rig for each engine side by side.
 func (b *bench) workload(ctx context.Context, w workload) (err error) {
-	rigs := make([]rig, 0, len(b.engines))
+	engines := b.rivalsOf(w)
+	rigs := make([]rig, 0, len(engines))
 	defer func() {
 		for _, r := range rigs {
 			err = errors.Join(err, r.close())
 		}
 	}()
-	for _, e := range b.engines {
+	for _, e := range engines {
 		r, err := w.open(e)
 		if err != nil {
 			return fmt.Errorf("engine %s: %w", e, err)
@@ -250,7 +263,7 @@ func (b *bench) workload(ctx context.Context, w workload) (err error) {
 		rigs = append(rigs, r)
 	}
 	for _, c := range b.o.cells(w) {
-		if err := b.cell(ctx, w, c, rigs); err != nil {
+		if err := b.cell(ctx, w, c, engines, rigs); err != nil {
 			return err
 		}
 	}
@@ -272,13 +285,13 @@ func (o *benchOptions) cells(w workload) []cell {
 
 // cell measures one place in the table: A B A B, after a short round of each
 // whose result does not count.
-func (b *bench) cell(ctx context.Context, w workload, c cell, rigs []rig) error {
+func (b *bench) cell(ctx context.Context, w workload, c cell, engines []rtap.Engine, rigs []rig) error {
 	length := time.Duration(b.o.roundTime) * time.Duration(w.scale)
 	rows := make([]row, len(rigs))
 	for i, r := range rigs {
-		rows[i] = row{Workload: w.name, Engine: b.engines[i], PacketBytes: c.bytes, Burst: c.burst}
+		rows[i] = row{Workload: w.name, Engine: engines[i], PacketBytes: c.bytes, Burst: c.burst}
 		if _, err := r.round(ctx, c, length/10); err != nil {
-			return fmt.Errorf("engine %s: %w", b.engines[i], err)
+			return fmt.Errorf("engine %s: %w", engines[i], err)
 		}
 	}
 	for range b.o.rounds {
@@ -289,7 +302,7 @@ func (b *bench) cell(ctx context.Context, w workload, c cell, rigs []rig) error 
 			b.showProgress(rows[i])
 			s, err := r.round(ctx, c, length)
 			if err != nil {
-				return fmt.Errorf("engine %s: %w", b.engines[i], err)
+				return fmt.Errorf("engine %s: %w", engines[i], err)
 			}
 			rows[i].samples = append(rows[i].samples, s)
 			b.done++
@@ -305,7 +318,7 @@ func (b *bench) cell(ctx context.Context, w workload, c cell, rigs []rig) error 
 func (b *bench) showProgress(r row) {
 	total := 0
 	for _, w := range b.chosen() {
-		total += len(b.o.cells(w)) * b.o.rounds * len(b.engines)
+		total += b.roundsOf(w)
 	}
 	const width = 30
 	full := width * b.done / max(total, 1)

@@ -57,36 +57,50 @@ func (r *benchReport) table(w io.Writer) {
 	if len(r.Rows) == 0 {
 		return
 	}
-	t := newTable(1, "workload", "bytes", "burst", "syscall ns", "min..max", "uring ns", "min..max", "syscall/uring", "Gb/s")
+	t := newTable(1, "workload", "bytes", "burst", "syscall ns", "min..max", "uring ns", "min..max", "syscall/uring", "uring/plain", "Gb/s")
 	for _, a := range r.Rows {
 		if a.Engine != rtap.EngineSyscall {
 			continue
 		}
-		cells := []string{a.Workload, fmt.Sprint(a.PacketBytes), fmt.Sprint(a.Burst), a.ns(), a.spread()}
-		gbps := ""
-		if a.Gbps > 0 {
-			gbps = fmt.Sprintf("%.2f", a.Gbps)
-		}
-		if b := r.counterpart(a); b != nil {
-			cells = append(cells, b.ns(), b.spread(), fmt.Sprintf("%.2f x", a.NsPerPacket/b.NsPerPacket))
-			if b.Gbps > 0 {
-				gbps += fmt.Sprintf(" -> %.2f", b.Gbps)
-			}
-		} else {
-			cells = append(cells, "-", "-", "-")
-		}
-		t.add(append(cells, gbps)...)
+		t.add(r.line(a)...)
 	}
 	fmt.Fprintf(w, "%s, rtap %s; nanoseconds per packet, medians of %s\n\n%s", r.Kernel, r.Version, plural(r.Rows[0].Rounds, "round"), t)
+}
+
+// line is the cells of a's place in the table, a being of the syscall engine.
+func (r *benchReport) line(a row) []string {
+	cells := []string{a.Workload, fmt.Sprint(a.PacketBytes), fmt.Sprint(a.Burst), a.ns(), a.spread()}
+	uring, plain := r.counterpart(a, rtap.EngineUring), r.counterpart(a, enginePlain)
+	if uring == nil {
+		return append(cells, "-", "-", "-", "", gbps(a))
+	}
+	cells = append(cells, uring.ns(), uring.spread(), ratio(a, *uring))
+	if plain == nil {
+		return append(cells, "", gbps(a, *uring))
+	}
+	return append(cells, ratio(*uring, *plain), gbps(a, *uring))
 }
 
 func (r *row) ns() string     { return fmt.Sprintf("%.0f", r.NsPerPacket) }
 func (r *row) spread() string { return fmt.Sprintf("%.0f..%.0f", r.Min, r.Max) }
 
-// counterpart is the row of the uring engine for the cell of a.
-func (r *benchReport) counterpart(a row) *row {
+func ratio(a, b row) string { return fmt.Sprintf("%.2f x", a.NsPerPacket/b.NsPerPacket) }
+
+// gbps is "1.28 -> 1.90" for rows that have it.
+func gbps(rows ...row) string {
+	var out []string
+	for _, r := range rows {
+		if r.Gbps > 0 {
+			out = append(out, fmt.Sprintf("%.2f", r.Gbps))
+		}
+	}
+	return strings.Join(out, " -> ")
+}
+
+// counterpart is the row of another engine for the cell of a.
+func (r *benchReport) counterpart(a row, engine rtap.Engine) *row {
 	i := slices.IndexFunc(r.Rows, func(b row) bool {
-		return b.Engine == rtap.EngineUring && b.Workload == a.Workload && b.PacketBytes == a.PacketBytes && b.Burst == a.Burst
+		return b.Engine == engine && b.Workload == a.Workload && b.PacketBytes == a.PacketBytes && b.Burst == a.Burst
 	})
 	if i < 0 {
 		return nil

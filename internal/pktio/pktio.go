@@ -83,6 +83,10 @@ const (
 	Auto    = "auto"
 	Uring   = "uring"
 	Syscall = "syscall"
+
+	// UringPosted is Uring as it works before Linux 6.4, so that tests can have
+	// it on any kernel. Its engine is called Uring.
+	UringPosted = "uring-posted"
 )
 
 // MaxDepth is the most packets that one call can take.
@@ -100,6 +104,12 @@ func Select(name string, fd int) (Engine, string, error) {
 		return newSyscallEngine(), "as configured", nil
 	case Uring:
 		e, err := newUringEngine(fd)
+		if err != nil {
+			return nil, "", err
+		}
+		return e, "as configured", nil
+	case UringPosted:
+		e, err := newPostedEngine(fd)
 		if err != nil {
 			return nil, "", err
 		}

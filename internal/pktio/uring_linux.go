@@ -19,70 +19,50 @@ type uringEngine struct {
 	rwFlags uint32 // RWF_NOWAIT where TAP descriptors have it
 
 	mu     sync.Mutex
-	shared []sharedBuffers
+	shared []*sharedBuffers
 	notes  []string
 }
 
 // sharedBuffers is one registration of memory, cloned by every ring that uses
-// the same regions, so that its pages are pinned and charged once.
+// the same regions, so that its pages are pinned and charged once. It lives as
+// long as one of them: what is mapped at the same addresses later is other
+// memory, and the registration would go on meaning the old pages.
 type sharedBuffers struct {
 	regions []Region
 	ring    *uring.Ring
+	users   int
 }
 
 // newUringEngine tries what the engine needs on fd itself, instead of guessing
 // from a version.
 func newUringEngine(fd int) (Engine, error) {
-	nowait, err := probe(fd)
-	if err != nil {
-		return nil, err
-	}
-	e := &uringEngine{}
-	if nowait {
-		e.rwFlags = uring.RWFNoWait
-	} else {
-		e.notes = append(e.notes, "receives by posting reads and cancelling what found nothing, because TAP has no RWF_NOWAIT before Linux 6.4")
-	}
-	return e, nil
-}
-
-// probe submits a write that is too short to be a packet: TAP refuses it with
-// EINVAL, or with EOPNOTSUPP before it looks when it lacks RWF_NOWAIT.
-func probe(fd int) (nowait bool, err error) {
-	r, err := uring.New(uring.Config{Entries: 1})
-	if err != nil {
-		return false, explain(err)
-	}
-	defer func() { err = errors.Join(err, r.Close()) }()
-	vec, err := uring.NewVectors(1, 1)
-	if err != nil {
-		return false, err
-	}
-	defer func() { err = errors.Join(err, vec.Close()) }()
-	r.SQE().PrepWrite(int32(fd), vec.ScratchAddr(0), 1, uring.RWFNoWait)
-	if n, errno := r.Enter(1); errno != 0 || n != 1 {
-		return false, explain(fmt.Errorf("io_uring_enter: %w", errno))
-	}
-	defer r.Release(1)
-	switch errno := syscall.Errno(-r.Completion(0).Res); errno {
-	case syscall.EINVAL:
-		return true, nil
-	case syscall.EOPNOTSUPP:
-		return false, nil
+	switch f := uring.ProbeNoWait(fd); f.Outcome {
+	case uring.Yes:
+		return &uringEngine{rwFlags: uring.RWFNoWait}, nil
+	case uring.No:
+		return postedEngine(), nil
 	default:
-		return false, fmt.Errorf("io_uring write to the TAP: unexpected result: %w", errno)
+		return nil, explain(f.Err)
 	}
 }
 
-// explain says what to do about the errors that administrators cause.
+// newPostedEngine is newUringEngine with RWF_NOWAIT left alone.
+func newPostedEngine(fd int) (Engine, error) {
+	if f := uring.ProbeNoWait(fd); f.Outcome == uring.Unknown {
+		return nil, explain(f.Err)
+	}
+	return postedEngine(), nil
+}
+
+func postedEngine() *uringEngine {
+	return &uringEngine{notes: []string{
+		"receives by posting reads and cancelling what found nothing, because TAP has no RWF_NOWAIT before Linux 6.4"}}
+}
+
+// explain adds what an administrator can do about it.
 func explain(err error) error {
-	switch {
-	case errors.Is(err, syscall.EPERM), errors.Is(err, syscall.EACCES):
-		return fmt.Errorf("%w (kernel.io_uring_disabled or a seccomp profile forbids it)", err)
-	case errors.Is(err, syscall.ENOSYS):
-		return fmt.Errorf("%w (the kernel has no io_uring, or a seccomp profile hides it)", err)
-	case errors.Is(err, syscall.ENOMEM):
-		return fmt.Errorf("%w (locked memory: raise RLIMIT_MEMLOCK or grant CAP_IPC_LOCK)", err)
+	if why := uring.Explain(err); why != "" {
+		return fmt.Errorf("%w (%s)", err, why)
 	}
 	return err
 }
@@ -114,23 +94,17 @@ func (e *uringEngine) NewWriter(fd, depth int, regions []Region) (Writer, error)
 	return &uringWriter{*q, syscallIO{fd}}, nil
 }
 
-// Close frees the shared registrations. Readers and writers are closed first.
-func (e *uringEngine) Close() error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	var err error
-	for _, s := range e.shared {
-		err = errors.Join(err, s.ring.Close())
-	}
-	e.shared = nil
-	return err
-}
+// Close does nothing: what the engine holds goes with the last queue that uses
+// it. Readers and writers are closed first.
+func (e *uringEngine) Close() error { return nil }
 
 // queue is what a reader and a writer have in common.
 type queue struct {
+	engine  *uringEngine
 	ring    *uring.Ring
 	rwFlags uint32
 	fixed   []fixedBuffer
+	shared  *sharedBuffers // what fixed was cloned from, or nil
 }
 
 // fixedBuffer is one registered buffer: addresses from base to end.
@@ -147,8 +121,8 @@ func (e *uringEngine) newQueue(fd, depth int, regions []Region) (*queue, error) 
 	if err := r.RegisterFiles([]int32{int32(fd)}); err != nil {
 		return nil, errors.Join(explain(err), r.Close())
 	}
-	q := &queue{ring: r, rwFlags: e.rwFlags}
-	if err := e.registerBuffers(r, regions); err != nil {
+	q := &queue{engine: e, ring: r, rwFlags: e.rwFlags}
+	if err := q.registerBuffers(regions); err != nil {
 		e.note("without registered buffers: " + explain(err).Error())
 	} else {
 		q.fixed = split(regions)
@@ -164,28 +138,31 @@ func (e *uringEngine) note(s string) {
 	}
 }
 
-// registerBuffers gives r the regions: cloned from the ring that holds them for
-// all, or, where the kernel cannot clone, registered once more.
-func (e *uringEngine) registerBuffers(r *uring.Ring, regions []Region) error {
+// registerBuffers gives the ring the regions: cloned from the ring that holds
+// them for all, or, where the kernel cannot clone, registered once more.
+func (q *queue) registerBuffers(regions []Region) error {
 	if len(regions) == 0 {
 		return nil
 	}
-	src, err := e.sharedRing(regions)
+	shared, err := q.engine.share(regions)
 	if err != nil {
 		return err
 	}
-	if r.CloneBuffers(src) == nil {
+	if q.ring.CloneBuffers(shared.ring) == nil {
+		q.shared = shared
 		return nil
 	}
-	return r.RegisterBuffers(iovecs(regions))
+	return errors.Join(q.ring.RegisterBuffers(iovecs(regions)), q.engine.unshare(shared))
 }
 
-func (e *uringEngine) sharedRing(regions []Region) (*uring.Ring, error) {
+// share returns the registration of regions, with one user more.
+func (e *uringEngine) share(regions []Region) (*sharedBuffers, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, s := range e.shared {
 		if slices.Equal(s.regions, regions) {
-			return s.ring, nil
+			s.users++
+			return s, nil
 		}
 	}
 	r, err := uring.New(uring.Config{Entries: 1})
@@ -195,16 +172,30 @@ func (e *uringEngine) sharedRing(regions []Region) (*uring.Ring, error) {
 	if err := r.RegisterBuffers(iovecs(regions)); err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
-	e.shared = append(e.shared, sharedBuffers{slices.Clone(regions), r})
-	return r, nil
+	s := &sharedBuffers{slices.Clone(regions), r, 1}
+	e.shared = append(e.shared, s)
+	return s, nil
+}
+
+// unshare takes one user away, and with the last one the registration.
+func (e *uringEngine) unshare(s *sharedBuffers) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if s.users--; s.users > 0 {
+		return nil
+	}
+	e.shared = slices.DeleteFunc(e.shared, func(o *sharedBuffers) bool { return o == s })
+	return s.ring.Close()
 }
 
 // split cuts regions into pieces that one registered buffer can cover.
 func split(regions []Region) []fixedBuffer {
 	var out []fixedBuffer
 	for _, g := range regions {
-		for off := uintptr(0); off < g.Size; off += uring.MaxBufferSize {
-			out = append(out, fixedBuffer{g.Base + off, g.Base + min(g.Size, off+uring.MaxBufferSize)})
+		for base, left := g.Base, g.Size; left > 0; {
+			n := min(left, uring.MaxBufferSize)
+			out = append(out, fixedBuffer{base, base + n})
+			base, left = base+n, left-n
 		}
 	}
 	return out
@@ -228,7 +219,16 @@ func (q *queue) lookup(d *Desc) (uint16, bool) {
 	return 0, false
 }
 
-func (q *queue) Close() error { return q.ring.Close() }
+// Close frees the ring, and its share of the registered memory. Closing again
+// does nothing.
+func (q *queue) Close() error {
+	err := q.ring.Close()
+	if s := q.shared; s != nil {
+		q.shared = nil
+		err = errors.Join(err, q.engine.unshare(s))
+	}
+	return err
+}
 
 // uringReader has a plain descriptor beside the ring: one packet alone, or the
 // poll of an idle queue, is cheaper by read(2), which has no request to set up
@@ -258,49 +258,66 @@ func (q *uringReader) Read(descs []Desc, done []Completion) int {
 		s.Flags = uring.FixedFile
 		s.UserData = uint64(i)
 	}
-	taken, _ := q.ring.Enter(0)
-	if q.ring.Ready() < taken {
-		q.settle(taken)
+	taken, _ := q.ring.Enter()
+	completed, found := q.reap(done)
+	if completed < taken {
+		found = q.settle(taken-completed, done, found)
 	}
-	return q.reap(done)
+	return found
 }
 
 // settleRound bounds one wait of settle. A wait that runs out is repeated with
 // a new cancel request.
 const settleRound = 10 * time.Millisecond
 
-// settle makes n requests complete of which some did not: before Linux 6.4 a
-// read that finds nothing waits for a packet instead. They are cancelled; one
-// for which a packet comes at the last instant may still succeed. Completions
-// keep the order of the packets, because all requests run in this task.
-func (q *queue) settle(n int) {
-	for q.ring.Ready() < n {
-		if s := q.ring.SQE(); s != nil {
+// settle makes the left reads complete that have not: before Linux 6.4 a read
+// that finds nothing waits for a packet instead. They are cancelled; one for
+// which a packet comes at the last instant may still succeed. It returns as reap
+// does and goes on until all have completed: the kernel may write to their
+// memory until then.
+//
+// Completions keep the order of the packets. A read takes its packet either in
+// Enter or, once it was woken, in task work of the thread that was in Enter;
+// both append to one list of completions (io_uring/poll.c, io_poll_task_func).
+// A worker thread of the kernel would read only after 128 wake-ups in vain.
+func (q *uringReader) settle(left int, done []Completion, found int) int {
+	for cancel := true; left > 0; {
+		if s := q.ring.SQE(); cancel && s != nil {
 			s.PrepCancelAll()
-			s.Flags = uring.CQESkipSuccess
 			s.UserData = cancelData
-			q.ring.Enter(0)
+			q.ring.Enter()
 		}
-		q.ring.Wait(n, settleRound)
+		if q.ring.Ready() < left {
+			cancel = q.ring.Wait(left, settleRound) == syscall.ETIME
+		}
+		completed, more := q.reap(done[found:])
+		left -= completed
+		found += more
 	}
+	return found
 }
 
-// cancelData marks the completion of a cancel request that found nothing.
+// cancelData marks the completions of cancel requests.
 const cancelData = ^uint64(0)
 
-// reap reports completions other than "nothing there".
-func (q *queue) reap(done []Completion) int {
-	ready, n := q.ring.Ready(), 0
+// reap takes the completions that are there: it returns of how many reads, and
+// reports those that did not find the queue empty.
+func (q *uringReader) reap(done []Completion) (completed, found int) {
+	ready := q.ring.Ready()
 	for i := range ready {
 		c := q.ring.Completion(i)
-		if c.Res == -int32(syscall.EAGAIN) || c.Res == -int32(syscall.ECANCELED) || c.UserData == cancelData {
+		if c.UserData == cancelData {
 			continue
 		}
-		done[n] = Completion{uint32(c.UserData), c.Res}
-		n++
+		completed++
+		if c.Res == -int32(syscall.EAGAIN) || c.Res == -int32(syscall.ECANCELED) {
+			continue
+		}
+		done[found] = Completion{uint32(c.UserData), c.Res}
+		found++
 	}
 	q.ring.Release(ready)
-	return n
+	return completed, found
 }
 
 // uringWriter has a plain descriptor for the reason that uringReader has one.
@@ -329,14 +346,14 @@ func (q *uringWriter) Write(descs []Desc, failed []Completion) (taken, refused i
 		s.Flags = uring.FixedFile | uring.CQESkipSuccess
 		s.UserData = uint64(i)
 	}
-	taken, _ = q.ring.Enter(0)
+	taken, _ = q.ring.Enter()
 	if q.ring.Ready() == 0 {
 		return taken, 0
 	}
 	return taken, q.reapRefused(failed)
 }
 
-func (q *queue) reapRefused(failed []Completion) int {
+func (q *uringWriter) reapRefused(failed []Completion) int {
 	n := q.ring.Ready()
 	for i := range n {
 		c := q.ring.Completion(i)

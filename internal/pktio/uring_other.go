@@ -12,3 +12,5 @@ import (
 func newUringEngine(int) (Engine, error) {
 	return nil, fmt.Errorf("io_uring is Linux only: %w", errors.ErrUnsupported)
 }
+
+func newPostedEngine(fd int) (Engine, error) { return newUringEngine(fd) }

@@ -12,7 +12,7 @@
 // and observed through sync/atomic only, each access naming its counterpart in
 // the kernel (io_uring/io_uring.c).
 //
-// Since Linux 5.19 (IORING_ASYNC_CANCEL_ALL, IOSQE_CQE_SKIP_SUCCESS). Layouts
-// are those of include/uapi/linux/io_uring.h; a test holds them against the
-// header that is installed.
+// Since Linux 6.0 (IORING_REGISTER_SYNC_CANCEL). Layouts are those of
+// include/uapi/linux/io_uring.h; a test holds them against the header that is
+// installed. [Probe] says what of all this is to be had on a machine.
 package uring

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 
-//go:build ppc64 || s390x || mips || mips64
+//go:build linux && (ppc64 || s390x || mips || mips64)
 
 package uring
 

@@ -11,8 +11,20 @@ import (
 )
 
 func (r *Ring) register(op uintptr, arg unsafe.Pointer, n int) syscall.Errno {
-	_, _, errno := syscall.Syscall6(unix.SYS_IO_URING_REGISTER, uintptr(r.fd), op, uintptr(arg), uintptr(n), 0, 0)
+	_, errno := r.registerCount(op, arg, n)
 	return errno
+}
+
+// registerCount is io_uring_register(2). Calls that wait, such as those that
+// unregister while requests are in flight before Linux 6.13, are broken off by
+// signals, among them the ones that Go's scheduler sends, and change nothing then.
+func (r *Ring) registerCount(op uintptr, arg unsafe.Pointer, n int) (int, syscall.Errno) {
+	for {
+		done, _, errno := syscall.Syscall6(unix.SYS_IO_URING_REGISTER, uintptr(r.fd), op, uintptr(arg), uintptr(n), 0, 0)
+		if errno != syscall.EINTR {
+			return int(done), errno
+		}
+	}
 }
 
 // RegisterFiles lets requests name fds by their index, with FixedFile, which
@@ -26,7 +38,8 @@ func (r *Ring) RegisterFiles(fds []int32) error {
 	return nil
 }
 
-// UnregisterFiles undoes RegisterFiles and waits for requests that use them.
+// UnregisterFiles undoes RegisterFiles. Requests in flight keep their files until
+// they complete.
 func (r *Ring) UnregisterFiles() error {
 	if r.files == 0 {
 		return nil
@@ -80,11 +93,13 @@ func (r *Ring) UnregisterBuffers() error {
 // registerRingFD spares each Enter the look-up of the ring's descriptor. The
 // registration belongs to the calling thread. Where it fails, the plain
 // descriptor does.
-func (r *Ring) registerRingFD() {
+func (r *Ring) registerRingFD() syscall.Errno {
 	arg := ringUpdate{offset: ^uint32(0), data: uint64(r.fd)}
-	if r.register(registerRingFDs, unsafe.Pointer(&arg), 1) == 0 {
+	n, errno := r.registerCount(registerRingFDs, unsafe.Pointer(&arg), 1)
+	if errno == 0 && n == 1 {
 		r.enterFD, r.enterFlag = uintptr(arg.offset), enterRegisteredRing
 	}
+	return errno
 }
 
 func (r *Ring) unregisterRingFD() {

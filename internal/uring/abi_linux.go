@@ -26,13 +26,6 @@ type CQE struct {
 	Flags    uint32
 }
 
-// Iovec is struct iovec of readv(2): one piece of a packet. Base must lie
-// outside the Go heap, or be kept alive and unmoved by other means.
-type Iovec struct {
-	Base uintptr
-	Len  uintptr
-}
-
 // sqOffsets, cqOffsets and params are struct io_sqring_offsets,
 // io_cqring_offsets and io_uring_params.
 type sqOffsets struct {
@@ -100,6 +93,7 @@ const (
 const (
 	FixedFile      = 1 << 0 // IOSQE_FIXED_FILE: FD is an index of RegisterFiles
 	CQESkipSuccess = 1 << 6 // IOSQE_CQE_SKIP_SUCCESS, since Linux 5.17: only errors complete
+	ioDrain        = 1 << 1 // IOSQE_IO_DRAIN
 )
 
 // RWFNoWait is RWF_NOWAIT of preadv2(2): answer EAGAIN instead of waiting. On
@@ -108,11 +102,9 @@ const RWFNoWait = 0x8
 
 // Set-up flags (io_uring_setup(2)).
 const (
-	setupCQSize       = 1 << 3
 	setupClamp        = 1 << 4
 	setupSubmitAll    = 1 << 7  // since Linux 5.18
 	setupCoopTaskrun  = 1 << 8  // since Linux 5.19
-	setupTaskrunFlag  = 1 << 9  // since Linux 5.19
 	setupSingleIssuer = 1 << 12 // since Linux 6.0
 	setupDeferTaskrun = 1 << 13 // since Linux 6.1
 	setupNoSQArray    = 1 << 16 // since Linux 6.6
@@ -128,6 +120,8 @@ const (
 const (
 	featSingleMmap = 1 << 0
 	featNoDrop     = 1 << 1
+	featExtArg     = 1 << 8  // since Linux 5.11
+	featCQESkip    = 1 << 11 // since Linux 5.17
 )
 
 // Registration opcodes (io_uring_register(2)).
@@ -155,8 +149,6 @@ const (
 )
 
 const (
-	sqeSize   = 64
-	cqeSize   = 16
-	iovecSize = 2 * ptrSize
-	ptrSize   = 4 << (^uintptr(0) >> 63)
+	sqeSize = 64
+	cqeSize = 16
 )
