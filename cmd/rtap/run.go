@@ -255,13 +255,13 @@ const watchPeriod = 100 * time.Millisecond
 // run forwards until ctx is done, the time is up, or every port is gone. The
 // error names the ports that went.
 func (s *session) run(ctx context.Context, d *display, limit, period time.Duration) (report, error) {
+	start := time.Now()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	if limit > 0 {
 		ctx, cancel = context.WithTimeout(ctx, limit)
 		defer cancel()
 	}
-	start := time.Now()
 	done := make(chan error, 1)
 	go func() { done <- s.fwd.Run(ctx) }()
 	watch := time.NewTicker(watchPeriod)

@@ -22,19 +22,19 @@ func TestRegistrationEnds(t *testing.T) {
 		t.Run(engine, func(t *testing.T) {
 			p := newTap(t)
 			e := selectEngine(t, engine, p)
-			a := newArena(t, 4, "fixed")
-			done := make([]Completion, 4)
+			a := newArena(t, 16, "fixed")
+			done := make([]Completion, 16)
 			for range 3 {
-				r, err := e.NewReader(p.FD(), 4, a.regions("fixed"))
+				r, err := e.NewReader(p.FD(), 16, a.regions("fixed"))
 				if err != nil {
 					t.Fatal(err)
 				}
-				p.inject(t, 4, frame(60, 0))
+				p.inject(t, 16, frame(60, 0))
 				clear(a.mem)
-				if n := r.Read(a.descs, done); n != 4 {
-					t.Fatalf("%d packets of 4", n)
+				if n := r.Read(a.descs, done); n != 16 {
+					t.Fatalf("%d packets of 16", n)
 				}
-				for i := range 4 {
+				for i := range 16 {
 					if got := a.slot(i)[hdrLen : hdrLen+60]; !bytes.Equal(got, frame(60, i)) {
 						t.Fatalf("packet %d is not in the memory that is mapped now: % x", i, got[:20])
 					}
@@ -135,7 +135,7 @@ func TestUnregistrable(t *testing.T) {
 	}
 	p := newTap(t)
 	e := selectEngine(t, Uring, p)
-	r, err := e.NewReader(p.FD(), 4, []Region{{4096, 4096}})
+	r, err := e.NewReader(p.FD(), 16, []Region{{4096, 4096}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -143,9 +143,9 @@ func TestUnregistrable(t *testing.T) {
 	if !strings.Contains(e.Notes(), "without registered buffers") {
 		t.Errorf("the notes say %q", e.Notes())
 	}
-	a := newArena(t, 4, "flat")
+	a := newArena(t, 16, "flat")
 	p.inject(t, 2, frames()...)
-	if n := r.Read(a.descs, make([]Completion, 4)); n != 2 {
+	if n := r.Read(a.descs, make([]Completion, 16)); n != 2 {
 		t.Errorf("%d packets of 2", n)
 	}
 }

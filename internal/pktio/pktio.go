@@ -58,7 +58,7 @@ type Reader interface {
 // Writer sends packets to one descriptor. One goroutine at a time.
 type Writer interface {
 	// Write writes the packets in order. It returns how many the kernel took,
-	// and how many of these it refused, which failed then lists. When Write
+	// and how many of these it refused, which failed then lists in any order. When Write
 	// returns, the kernel holds none of the memory. failed has room for
 	// len(descs).
 	Write(descs []Desc, failed []Completion) (taken, refused int)

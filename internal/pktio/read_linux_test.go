@@ -6,9 +6,10 @@ import (
 	"context"
 	"math/rand/v2"
 	"runtime"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/rtap-project/rtap/internal/nettest"
 	"github.com/rtap-project/rtap/internal/traffic"
@@ -46,17 +47,12 @@ func TestReadOrder(t *testing.T) {
 // TestReadFlood reads while packets come: at full speed, where the queue
 // overflows, and one by one, where most reads find nothing.
 func TestReadFlood(t *testing.T) {
-	floods := map[string]func(ctx context.Context, p *tap) (traffic.FloodResult, error){
-		"flood": func(ctx context.Context, p *tap) (traffic.FloodResult, error) {
+	floods := map[string]flood{
+		"flood": func(ctx context.Context, p *tap, _ *atomic.Int64) (traffic.FloodResult, error) {
 			return p.in.Flood(ctx, traffic.FloodConfig{Frames: frames(), Count: nettest.Scale(100000), Stamp: numberAt})
 		},
-		"sparse": func(ctx context.Context, p *tap) (r traffic.FloodResult, err error) {
-			for n := nettest.Scale(20000); r.Sent < n && ctx.Err() == nil && err == nil; r.Sent++ {
-				err = p.in.Inject(frame(sizes[r.Sent%len(sizes)], r.Sent))
-				if r.Sent%64 == 63 {
-					runtime.Gosched()
-				}
-			}
+		"sparse": func(ctx context.Context, p *tap, received *atomic.Int64) (r traffic.FloodResult, err error) {
+			r.Sent, err = sendPaced(ctx, p, nettest.Scale(20000), received)
 			return r, err
 		},
 	}
@@ -67,22 +63,41 @@ func TestReadFlood(t *testing.T) {
 	})
 }
 
-func readFlood(t *testing.T, engine, form string, flood func(context.Context, *tap) (traffic.FloodResult, error)) {
+// flood sends numbered frames; it may look at how many were received.
+type flood func(ctx context.Context, p *tap, received *atomic.Int64) (traffic.FloodResult, error)
+
+// sendPaced sends count frames one by one, never so many that the queue is full.
+func sendPaced(ctx context.Context, p *tap, count int, received *atomic.Int64) (sent int, err error) {
+	for ; sent < count && err == nil; sent++ {
+		for sent-int(received.Load()) > queueLen/2 {
+			if ctx.Err() != nil {
+				return sent, ctx.Err()
+			}
+			runtime.Gosched()
+		}
+		err = p.in.Inject(frame(sizes[sent%len(sizes)], sent))
+	}
+	return sent, err
+}
+
+func readFlood(t *testing.T, engine, form string, flood flood) {
 	p := newTap(t)
 	r := newReader(t, p, selectEngine(t, engine, p), 64, form)
 	ctx, cancel := context.WithTimeout(context.Background(), 3*bound())
 	defer cancel()
+	var received atomic.Int64
 	result := make(chan traffic.FloodResult, 1)
 	go func() {
-		res, err := flood(ctx, p)
+		res, err := flood(ctx, p, &received)
 		check(t, err)
 		result <- res
 	}()
 	rnd := rand.New(rand.NewPCG(3, 4))
-	last, received, sent := -1, 0, -1
-	for sent < 0 || received < sent {
+	last, sent := -1, -1
+	for sent < 0 || int(received.Load()) < sent {
 		if ctx.Err() != nil {
-			t.Fatalf("%d of %d packets came", received, sent)
+			<-result
+			t.Fatalf("%d of %d packets came", received.Load(), sent)
 		}
 		got := r.read(t, rnd.IntN(64)+1)
 		for _, number := range got {
@@ -91,7 +106,7 @@ func readFlood(t *testing.T, engine, form string, flood func(context.Context, *t
 			}
 			last = number
 		}
-		received += len(got)
+		received.Add(int64(len(got)))
 		select {
 		case res := <-result:
 			sent = res.Sent
@@ -99,8 +114,8 @@ func readFlood(t *testing.T, engine, form string, flood func(context.Context, *t
 		default:
 		}
 	}
-	if received != sent {
-		t.Errorf("%d packets came of %d", received, sent)
+	if int(received.Load()) != sent {
+		t.Errorf("%d packets came of %d", received.Load(), sent)
 	}
 	r.idle(t, p)
 }
@@ -112,44 +127,39 @@ func TestReadThreads(t *testing.T) {
 		t.Run(engine, func(t *testing.T) {
 			p := newTap(t)
 			r := newReader(t, p, selectEngine(t, engine, p), 32, "fixed")
+			ctx, cancel := context.WithTimeout(context.Background(), bound())
+			defer cancel()
 			count := nettest.Scale(4000)
-			turn := make(chan int) // the number that comes next
-			done := make(chan struct{})
+			var received atomic.Int64
+			var wg sync.WaitGroup
+			wg.Go(func() {
+				_, err := sendPaced(ctx, p, count, &received)
+				check(t, err)
+			})
+			turn := make(chan struct{}, 1)
 			for range 2 {
-				go func() {
+				wg.Go(func() {
 					runtime.LockOSThread() // and end it with the goroutine
-					defer func() { done <- struct{}{} }()
-					for next := range turn {
+					for ctx.Err() == nil {
+						<-turn
 						for _, number := range r.read(t, 17) {
-							if number != next {
+							if next := int(received.Load()); number != next {
 								t.Errorf("frame %d comes where %d should", number, next)
 							}
-							next++
+							received.Add(1)
 						}
-						if next >= count {
-							close(turn)
-							return
+						if int(received.Load()) >= count {
+							cancel()
 						}
-						turn <- next
+						turn <- struct{}{}
 					}
-				}()
+				})
 			}
-			sent := make(chan struct{})
-			go func() {
-				defer close(sent)
-				for i := range count {
-					check(t, p.in.Inject(frame(sizes[i%len(sizes)], i)))
-				}
-			}()
-			turn <- 0
-			for range 2 {
-				select {
-				case <-done:
-				case <-time.After(bound()):
-					t.Fatal("not done in time")
-				}
+			turn <- struct{}{}
+			wg.Wait()
+			if n := received.Load(); int(n) != count {
+				t.Errorf("%d of %d packets came", n, count)
 			}
-			<-sent
 			r.idle(t, p)
 		})
 	}
@@ -162,7 +172,7 @@ func TestReadEmpty(t *testing.T) {
 		p := newTap(t)
 		r := newReader(t, p, selectEngine(t, engine, p), 64, form)
 		for range nettest.Scale(100) {
-			for _, n := range []int{0, 1, 2, 3, 32, 64} {
+			for _, n := range []int{0, 1, fewNoWait, fewNoWait + 1, fewPosted, fewPosted + 1, 64} {
 				if got := r.read(t, n); len(got) != 0 {
 					t.Fatalf("a Read of %d found %v", n, got)
 				}
@@ -183,7 +193,7 @@ func TestReadEmpty(t *testing.T) {
 func TestReadShort(t *testing.T) {
 	each(t, func(t *testing.T, engine, form string) {
 		p := newTap(t)
-		r := newReader(t, p, selectEngine(t, engine, p), 4, form)
+		r := newReader(t, p, selectEngine(t, engine, p), 32, form)
 		p.inject(t, 3, frame(1000, 0))
 		r.descs[1] = r.desc(1, 300, form)
 		for i, want := range []int32{hdrLen + 1000, 300, hdrLen + 1000} {
@@ -201,7 +211,7 @@ func TestReadShort(t *testing.T) {
 func TestReadMoreThanDepth(t *testing.T) {
 	for _, engine := range engines(t) {
 		p := newTap(t)
-		r := newReader(t, p, selectEngine(t, engine, p), 8, "flat")
+		r := newReader(t, p, selectEngine(t, engine, p), 16, "flat")
 		a := newArena(t, 100, "flat")
 		p.inject(t, 50, frames()...)
 		done := make([]Completion, 100)
@@ -223,8 +233,8 @@ func TestReadMoreThanDepth(t *testing.T) {
 func TestReadDeleted(t *testing.T) {
 	each(t, func(t *testing.T, engine, form string) {
 		p := newTap(t)
-		r := newReader(t, p, selectEngine(t, engine, p), 8, form)
-		r.read(t, 8)
+		r := newReader(t, p, selectEngine(t, engine, p), 32, form)
+		r.read(t, 32)
 		deleted := make(chan error, 1)
 		go func() { deleted <- p.conn.Delete(p.index) }()
 		nettest.Eventually(t, bound(), "EBADFD", func() bool {
@@ -234,7 +244,7 @@ func TestReadDeleted(t *testing.T) {
 					t.Fatalf("completion %d of %d: %+v (%v)", i, n, c, c.Errno())
 				}
 			}
-			return n == 8
+			return n == 32
 		})
 		check(t, <-deleted)
 		if n := r.Read(r.descs[:1], r.done); n != 1 || r.done[0].Errno() != syscall.EBADFD {
@@ -248,12 +258,12 @@ func TestReadAllocations(t *testing.T) {
 		p := newTap(t)
 		r := newReader(t, p, selectEngine(t, engine, p), 64, form)
 		p.inject(t, 900, frames()...)
-		if n := testing.AllocsPerRun(50, func() { r.Read(r.descs[:17], r.done) }); n != 0 {
+		if n := testing.AllocsPerRun(50, func() { r.Read(r.descs[:18], r.done) }); n != 0 {
 			t.Errorf("%v allocations with packets", n)
 		}
 		for r.Read(r.descs, r.done) > 0 {
 		}
-		if n := testing.AllocsPerRun(50, func() { r.Read(r.descs[:2], r.done) }); n != 0 {
+		if n := testing.AllocsPerRun(50, func() { r.Read(r.descs, r.done) }); n != 0 {
 			t.Errorf("%v allocations without", n)
 		}
 	})
@@ -283,9 +293,13 @@ func TestPosted(t *testing.T) {
 	p := newTap(t)
 	has := uring.ProbeNoWait(p.FD()).Outcome == uring.Yes
 	for name, want := range map[string]bool{Uring: has, UringPosted: false} {
-		e := selectEngine(t, name, p)
-		if got := e.(*uringEngine).rwFlags == uring.RWFNoWait; got != want || e.Name() != Uring {
-			t.Errorf("%s: RWF_NOWAIT is %v, want %v; %s", name, got, want, e.Notes())
+		e := selectEngine(t, name, p).(*uringEngine)
+		few := fewPosted
+		if want {
+			few = fewNoWait
+		}
+		if got := e.rwFlags == uring.RWFNoWait; got != want || e.few != few || e.Name() != Uring {
+			t.Errorf("%s: RWF_NOWAIT is %v, want %v; %d are few; %s", name, got, want, e.few, e.Notes())
 		}
 	}
 }

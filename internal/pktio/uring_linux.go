@@ -17,6 +17,7 @@ import (
 // uringEngine moves a batch of packets per io_uring_enter.
 type uringEngine struct {
 	rwFlags uint32 // RWF_NOWAIT where TAP descriptors have it
+	few     int    // how many packets are cheaper to read one by one
 
 	mu     sync.Mutex
 	shared []*sharedBuffers
@@ -33,12 +34,22 @@ type sharedBuffers struct {
 	users   int
 }
 
+// A batch of reads costs the kernel more to begin with than read(2) does, and a
+// read in it that finds nothing about as much as read(2) (with RWF_NOWAIT) or
+// three times that (posted and cancelled). When one more is asked for than there
+// is, as a driver does that does not know, batches win from 5 and from 16 on:
+// BenchmarkReadBeyond.
+const (
+	fewNoWait = 4
+	fewPosted = 15
+)
+
 // newUringEngine tries what the engine needs on fd itself, instead of guessing
 // from a version.
 func newUringEngine(fd int) (Engine, error) {
 	switch f := uring.ProbeNoWait(fd); f.Outcome {
 	case uring.Yes:
-		return &uringEngine{rwFlags: uring.RWFNoWait}, nil
+		return &uringEngine{rwFlags: uring.RWFNoWait, few: fewNoWait}, nil
 	case uring.No:
 		return postedEngine(), nil
 	default:
@@ -55,7 +66,7 @@ func newPostedEngine(fd int) (Engine, error) {
 }
 
 func postedEngine() *uringEngine {
-	return &uringEngine{notes: []string{
+	return &uringEngine{few: fewPosted, notes: []string{
 		"receives by posting reads and cancelling what found nothing, because TAP has no RWF_NOWAIT before Linux 6.4"}}
 }
 
@@ -83,7 +94,7 @@ func (e *uringEngine) NewReader(fd, depth int, regions []Region) (Reader, error)
 	if err != nil {
 		return nil, err
 	}
-	return &uringReader{*q, syscallIO{fd}}, nil
+	return &uringReader{*q, syscallIO{fd}, e.few}, nil
 }
 
 func (e *uringEngine) NewWriter(fd, depth int, regions []Region) (Writer, error) {
@@ -212,7 +223,7 @@ func iovecs(regions []Region) []uring.Iovec {
 // lookup finds the registered buffer that holds d whole.
 func (q *queue) lookup(d *Desc) (uint16, bool) {
 	for i := range q.fixed {
-		if f := &q.fixed[i]; d.Addr >= f.base && d.Addr+uintptr(d.Len) <= f.end {
+		if f := &q.fixed[i]; d.Addr >= f.base && d.Addr <= f.end && uintptr(d.Len) <= f.end-d.Addr {
 			return uint16(i), true
 		}
 	}
@@ -230,18 +241,19 @@ func (q *queue) Close() error {
 	return err
 }
 
-// uringReader has a plain descriptor beside the ring: one packet alone, or the
-// poll of an idle queue, is cheaper by read(2), which has no request to set up
-// and no completion to post.
+// uringReader has a plain descriptor beside the ring, for a few packets or the
+// poll of an idle queue: read(2) has no request to set up and no completion to
+// post.
 type uringReader struct {
 	queue
 	single syscallIO
+	few    int
 }
 
 // Read submits all reads at once. Each runs inside the call: it finds a packet,
 // or an empty queue, which RWF_NOWAIT turns into EAGAIN.
 func (q *uringReader) Read(descs []Desc, done []Completion) int {
-	if len(descs) == 1 {
+	if len(descs) <= q.few {
 		return q.single.Read(descs, done)
 	}
 	n := min(len(descs), q.ring.Free())
@@ -320,7 +332,8 @@ func (q *uringReader) reap(done []Completion) (completed, found int) {
 	return completed, found
 }
 
-// uringWriter has a plain descriptor for the reason that uringReader has one.
+// uringWriter has a plain descriptor for single packets; two are as cheap by the
+// ring.
 type uringWriter struct {
 	queue
 	single syscallIO

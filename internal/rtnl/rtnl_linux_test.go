@@ -88,7 +88,11 @@ func TestLinkAndItsSettings(t *testing.T) {
 		{"name while up", func() error { return c.SetName(index, "other") }, func(l rtnl.Link) bool { return l.Name == "other" }},
 		{"down", func() error { return c.SetDown(index) }, func(l rtnl.Link) bool { return !l.Up && !l.OperUp && l.MTU == 1400 }},
 	} {
-		if err := s.set(); err != nil {
+		err := s.set()
+		if s.what == "name while up" && errors.Is(err, syscall.EBUSY) && before62(t) {
+			continue
+		}
+		if err != nil {
 			t.Errorf("%s: %v", s.what, err)
 			continue
 		}
@@ -417,4 +421,13 @@ func TestDeletionWhileAsking(t *testing.T) {
 	}
 	cancel()
 	wg.Wait()
+}
+
+// before62 reports whether this is Linux 6.1, where an interface that is up cannot be renamed.
+func before62(t *testing.T) bool {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		t.Fatal(err)
+	}
+	return strings.HasPrefix(unix.ByteSliceToString(u.Release[:]), "6.1.")
 }

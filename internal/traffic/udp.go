@@ -23,8 +23,8 @@ type UDPConfig struct {
 	Addr           netip.AddrPort // where the server receives; port 0 means any
 	Count          int            // datagrams, default 100
 	SizeBytes      int            // payload of each, 8 to 65507, default 1024
-	// Window is how many datagrams may be under way, default 16, so that no buffer on the way overflows.
-	// Negative means no limit.
+	// Window is how many datagrams may be under way, so that no buffer on the way overflows: by default 16,
+	// or fewer that fill windowBytes. Negative means no limit.
 	Window int
 	// Linger is how long to wait for a datagram before it counts as lost, default 1 s.
 	Linger time.Duration
@@ -43,6 +43,10 @@ type UDPResult struct {
 // Lost is how many datagrams did not arrive unchanged.
 func (r UDPResult) Lost() int { return r.Sent - r.Received }
 
+// windowBytes is less than a socket's buffer holds by default: 212992 bytes, of which the kernel's
+// bookkeeping takes about half.
+const windowBytes = 64 << 10
+
 func (cfg *UDPConfig) defaults() error {
 	set := func(v *int, def int) {
 		if *v == 0 {
@@ -51,7 +55,7 @@ func (cfg *UDPConfig) defaults() error {
 	}
 	set(&cfg.Count, 100)
 	set(&cfg.SizeBytes, 1024)
-	set(&cfg.Window, 16)
+	set(&cfg.Window, max(1, min(16, windowBytes/max(1, cfg.SizeBytes))))
 	if cfg.Linger == 0 {
 		cfg.Linger = time.Second
 	}

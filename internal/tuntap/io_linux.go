@@ -39,7 +39,7 @@ func Writev(fd int, iov, cnt uintptr) (int, syscall.Errno) {
 
 func io(trap uintptr, fd int, a, b uintptr) (int, syscall.Errno) {
 	for {
-		n, _, errno := syscall.RawSyscall(trap, uintptr(fd), a, b)
+		n, _, errno := syscall.RawSyscall6(trap, uintptr(fd), a, b, 0, 0, 0) // which RawSyscall would call
 		if errno != unix.EINTR {
 			return int(n), errno
 		}

@@ -3,6 +3,7 @@
 package uring
 
 import (
+	"runtime"
 	"syscall"
 	"testing"
 	"time"
@@ -48,6 +49,13 @@ func newRing(t testing.TB, cfg Config) *Ring {
 	}
 	t.Cleanup(func() { closeRing(t, r) })
 	return r
+}
+
+// lockThread keeps the test on its thread until rings that are made later were
+// closed at its end.
+func lockThread(t testing.TB) {
+	runtime.LockOSThread()
+	t.Cleanup(runtime.UnlockOSThread)
 }
 
 func closeRing(t testing.TB, r *Ring) {

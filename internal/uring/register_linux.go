@@ -4,6 +4,7 @@ package uring
 
 import (
 	"fmt"
+	"slices"
 	"syscall"
 	"unsafe"
 
@@ -29,8 +30,12 @@ func (r *Ring) registerCount(op uintptr, arg unsafe.Pointer, n int) (int, syscal
 
 // RegisterFiles lets requests name fds by their index, with FixedFile, which
 // spares the kernel a look-up with a reference count for each. The ring holds
-// the files open until UnregisterFiles or Close.
+// the files open until UnregisterFiles or Close. EBADF for what is no descriptor:
+// the kernel would take -1 for an index to be filled later.
 func (r *Ring) RegisterFiles(fds []int32) error {
+	if i := slices.IndexFunc(fds, func(fd int32) bool { return fd < 0 }); i >= 0 {
+		return fmt.Errorf("uring: register file %d: %w", fds[i], syscall.EBADF)
+	}
 	if errno := r.register(registerFiles, unsafe.Pointer(unsafe.SliceData(fds)), len(fds)); errno != 0 {
 		return fmt.Errorf("uring: register %d files: %w", len(fds), errno)
 	}

@@ -67,8 +67,10 @@ func TestRegisterFilesTwice(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if err := r.RegisterFiles([]int32{1 << 20}); !errors.Is(err, syscall.EBADF) {
-		t.Errorf("no descriptor: %v, want EBADF", err)
+	for _, fd := range []int32{1 << 20, -1} {
+		if err := r.RegisterFiles([]int32{fd}); !errors.Is(err, syscall.EBADF) {
+			t.Errorf("descriptor %d: %v, want EBADF", fd, err)
+		}
 	}
 	if err := r.RegisterFiles(nil); err == nil {
 		t.Error("no descriptor at all was registered")

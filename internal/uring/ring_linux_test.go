@@ -3,6 +3,7 @@
 package uring
 
 import (
+	"cmp"
 	"errors"
 	"math"
 	"runtime"
@@ -213,7 +214,9 @@ func TestEnterWithdraws(t *testing.T) {
 	if r.Free() != 8 {
 		t.Errorf("%d entries free, want 8", r.Free())
 	}
-	if c := complete(t, r, 2); c[0].UserData != 0 || c[1].Res != -int32(syscall.EINVAL) {
+	c := complete(t, r, 2) // on Linux 6.1 the failed one comes first
+	slices.SortFunc(c, func(a, b CQE) int { return cmp.Compare(a.UserData, b.UserData) })
+	if c[0] != (CQE{}) || c[1].Res != -int32(syscall.EINVAL) {
 		t.Errorf("completions %v", c)
 	}
 	works(t, r)
@@ -222,8 +225,7 @@ func TestEnterWithdraws(t *testing.T) {
 // TestEnterFails: a refused call submits nothing, now or later.
 func TestEnterFails(t *testing.T) {
 	needFeature(t, FeatureSingleIssuer)
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
+	lockThread(t)
 	r := newRing(t, Config{Entries: 4, SingleThread: true})
 	*r.SQE() = SQE{Opcode: opNop}
 	enter(t, r, 1)
@@ -309,8 +311,7 @@ func TestWaitTimesOut(t *testing.T) {
 
 func TestFlags(t *testing.T) {
 	needFeature(t, FeatureDeferTaskrun)
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
+	lockThread(t)
 	got := newRing(t, Config{Entries: 1, SingleThread: true}).Flags()
 	for _, want := range []string{FeatureSubmitAll, FeatureSingleIssuer, FeatureDeferTaskrun, FeatureRingFD} {
 		if !slices.Contains(got, want) {
@@ -338,7 +339,8 @@ func TestAllocations(t *testing.T) {
 		r.Enter()
 		r.Wait(9, time.Second)
 		for i := range r.Ready() {
-			if c := r.Completion(i); c.Res < 0 {
+			// Before Linux 6.4 a read of a pipe waits for its turn, and may be cancelled.
+			if c := r.Completion(i); c.Res < 0 && c.Res != -int32(syscall.ECANCELED) {
 				t.Error(c.Res)
 			}
 		}

@@ -135,7 +135,7 @@ func (s *suite) plan(cfg *config, k *kernel, r run) *plan.Plan {
 	p := &plan.Plan{
 		Env: []string{
 			"PATH=/bin", "HOME=/tmp", "TMPDIR=/tmp", "CI=true", "GOTRACEBACK=all",
-			"RTAP_TEST_SCALE=" + strconv.Itoa(cfg.scale),
+			"RTAP_TEST_VM=1", "RTAP_TEST_SCALE=" + strconv.Itoa(cfg.scale),
 		},
 		// 32 MB, for the tests of pools in huge pages.
 		Sysctls: map[string]string{"vm/nr_hugepages": "16"},
