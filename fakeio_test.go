@@ -171,9 +171,13 @@ func checkWindow(t *testing.T, q *RxQueue, pool *mbuf.Pool, r *rand.Rand, length
 func TestTxPartial(t *testing.T) {
 	pool := newPool(t, mbuf.Config{Name: "partial", Count: 200})
 	r := rand.New(rand.NewPCG(3, 4))
-	written, refused := 0, 0
+	written, refused, short := 0, 0, false
 	e := &fakeEngine{write: func(descs []pktio.Desc, failed []pktio.Completion) (int, int) {
+		if short {
+			t.Fatal("Burst went on after the engine took fewer packets than it was given")
+		}
 		taken, bad := r.IntN(len(descs)+1), 0
+		short = taken < len(descs)
 		for i := range taken {
 			if r.IntN(4) == 0 {
 				failed[bad] = pktio.Completion{Index: uint32(i), Res: -int32(syscall.EINVAL)}
@@ -192,6 +196,7 @@ func TestTxPartial(t *testing.T) {
 			m.Append(60)
 			m.Hash[0] = uint32(i)
 		}
+		short = false
 		n := q.Burst(bufs)
 		wantInUse(t, pool, len(bufs)-n)
 		for i, m := range bufs[n:] {

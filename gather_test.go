@@ -199,6 +199,7 @@ func TestTxHeadroom(t *testing.T) {
 				p.checkTx([]int{400}, 1, func(f []byte) *mbuf.Mbuf {
 					m := pool.Alloc()
 					m.DataOff = uint16(left)
+					copy(m.Front(left), bytes.Repeat([]byte{0xff}, left)) // not a header that the kernel would take
 					copy(m.Append(len(f)), f)
 					return m
 				})
