@@ -69,7 +69,7 @@ type Writer interface {
 type Engine interface {
 	Name() string
 	// NewReader and NewWriter take up to depth packets per call from or to fd,
-	// which stays the caller's and must outlive them.
+	// which stays the caller's, must outlive them and is non-blocking.
 	NewReader(fd, depth int, regions []Region) (Reader, error)
 	NewWriter(fd, depth int, regions []Region) (Writer, error)
 	// Notes says in a few words how the engine works here and what it had to

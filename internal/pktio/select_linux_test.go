@@ -3,10 +3,13 @@
 package pktio
 
 import (
+	"errors"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/rtap-project/rtap/internal/uring"
+	"golang.org/x/sys/unix"
 )
 
 func TestSelectAuto(t *testing.T) {
@@ -46,7 +49,11 @@ func TestDepth(t *testing.T) {
 			check(t, r.Close())
 		}
 	}
-	if _, err := e.NewReader(-1, 1, nil); err == nil {
-		t.Error("a reader without a descriptor")
+	if _, err := e.NewReader(-1, 1, nil); !errors.Is(err, syscall.EBADF) {
+		t.Errorf("a reader without a descriptor: %v", err)
+	}
+	check(t, unix.SetNonblock(p.FD(), false))
+	if _, err := e.NewWriter(p.FD(), 1, nil); !errors.Is(err, syscall.EINVAL) {
+		t.Errorf("a writer with a blocking descriptor: %v", err)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/rtap-project/rtap/internal/uring"
+	"golang.org/x/sys/unix"
 )
 
 // uringEngine moves a batch of packets per io_uring_enter.
@@ -125,6 +126,9 @@ func (e *uringEngine) newQueue(fd, depth int, regions []Region) (*queue, error) 
 	if depth < 1 || depth > MaxDepth {
 		return nil, fmt.Errorf("queue depth is %d: want 1 to %d", depth, MaxDepth)
 	}
+	if err := checkNonblocking(fd); err != nil {
+		return nil, err
+	}
 	r, err := uring.New(uring.Config{Entries: depth})
 	if err != nil {
 		return nil, explain(err)
@@ -139,6 +143,20 @@ func (e *uringEngine) newQueue(fd, depth int, regions []Region) (*queue, error) 
 		q.fixed = split(regions)
 	}
 	return q, nil
+}
+
+// checkNonblocking: before Linux 6.4 the kernel gives requests on a blocking TAP
+// descriptor to a worker thread, so that Enter would return before they are done
+// (io_uring/io_uring.c, __io_file_supports_nowait).
+func checkNonblocking(fd int) error {
+	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
+	if err == nil && flags&unix.O_NONBLOCK == 0 {
+		err = fmt.Errorf("not in non-blocking mode: %w", syscall.EINVAL)
+	}
+	if err != nil {
+		return fmt.Errorf("descriptor %d: %w", fd, err)
+	}
+	return nil
 }
 
 func (e *uringEngine) note(s string) {
