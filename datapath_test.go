@@ -18,14 +18,14 @@ import (
 
 // A way of moving packets: an engine, or uring as it works before Linux 6.4.
 type way struct {
-	name   string
-	engine Engine
-	posted bool
+	name    string
+	engine  Engine
+	waiting bool
 }
 
 var ways = []way{
 	{"uring", EngineUring, false},
-	{"uring-posted", EngineUring, true},
+	{"uring-waiting", EngineUring, true},
 	{"syscall", EngineSyscall, false},
 }
 
@@ -47,8 +47,8 @@ func (w way) open(t testing.TB, cfg Config) *port {
 	t.Helper()
 	cfg.Engine = w.engine
 	p := openPort(t, cfg)
-	if w.posted {
-		p.postReads()
+	if w.waiting {
+		p.withoutNoWait()
 	}
 	return p
 }
@@ -61,12 +61,12 @@ func (w way) start(t testing.TB, cfg Config, n int, rx RxConfig) *port {
 	return p
 }
 
-// postReads makes queues that are set up from now on read as they must before
+// withoutNoWait makes queues that are set up from now on read as they must before
 // Linux 6.4.
-func (p *port) postReads() {
+func (p *port) withoutNoWait() {
 	p.t.Helper()
 	must(p.t, p.withKeep(func(q *tuntap.Queue) error {
-		e, _, err := pktio.Select(pktio.UringPosted, q.FD())
+		e, _, err := pktio.Select(pktio.UringWaiting, q.FD())
 		if err != nil {
 			return err
 		}

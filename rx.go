@@ -211,12 +211,12 @@ func (q *RxQueue) giveBack(slots int) {
 
 // predict sizes the next burst. A read that finds nothing costs the kernel some
 // work, so look for one packet more than came; if all looked for came, there
-// may be many: twice as many.
+// may be many: half as many again. A few cost nothing to look for.
 func (q *RxQueue) predict(found, want int) {
 	if found < want {
 		q.expect = found + 1
 	} else if want == q.expect {
-		q.expect = min(2*want, q.depth)
+		q.expect = min(max(want+want/2, 4), q.depth)
 	}
 }
 

@@ -67,8 +67,9 @@ var workloads = []workload{
 		help: "An empty queue is polled; nanoseconds are per poll."},
 	{name: "forward", cell: cell{bytes: 1514, burst: 64}, scale: 3, open: openForward,
 		help: "Two ports in io mode, a namespace each, one TCP stream of the kernel's\n" +
-			"from one to the other. Packets are those forwarded both ways; the size is\n" +
-			"that of a full segment. Rounds are three times as long."},
+			"from one to the other. Packets are those that carry data, not the\n" +
+			"acknowledgements; the size is that of a full segment. Rounds are three\n" +
+			"times as long."},
 	{name: "ping", cell: cell{bytes: 98, burst: 64}, scale: 1, rivals: []rtap.Engine{enginePlain}, open: openPing,
 		help: "One port in mode icmpecho, polled, answers pings of the kernel's, one at a\n" +
 			"time; nanoseconds are of the median round trip. Beside the engines, \"plain\"\n" +

@@ -94,12 +94,22 @@ func (r forwardRig) round(ctx context.Context, _ cell, d time.Duration) (sample,
 	ctx, cancel := context.WithTimeout(ctx, d+forwardGrace)
 	defer cancel()
 	var t traffic.Transfer
-	before := r.s.fwd.Stats()
-	err := r.s.forwarding(ctx, func(ctx context.Context) (err error) {
+	before, err := r.delivered()
+	if err != nil {
+		return sample{}, err
+	}
+	err = r.s.forwarding(ctx, func(ctx context.Context) (err error) {
 		t, err = traffic.TCP(ctx, traffic.TCPConfig{Client: r.lab[0], Server: r.lab[1],
 			Addr: netip.AddrPortFrom(cable4[1].Addr(), 0), Duration: d, NoVerify: true})
 		return err
 	})
-	after := r.s.fwd.Stats()
-	return sample{packets: int(after.TxPackets - before.TxPackets), elapsed: t.Elapsed, gbps: t.BitsPerSecond() / 1e9}, err
+	after, e := r.delivered()
+	return sample{packets: int(after - before), elapsed: t.Elapsed, gbps: t.BitsPerSecond() / 1e9}, errors.Join(err, e)
+}
+
+// delivered is how many packets went the way of the data. Acknowledgements are
+// not counted: how many a stream needs is TCP's affair.
+func (r forwardRig) delivered() (uint64, error) {
+	stats, err := r.s.ports[1].dev.Stats()
+	return stats.OPackets, err
 }

@@ -146,7 +146,7 @@ func engines(t testing.TB) []string {
 		}
 		return []string{Syscall}
 	}
-	return []string{Uring, UringPosted, Syscall}
+	return []string{Uring, UringWaiting, Syscall}
 }
 
 func selectEngine(t testing.TB, name string, p *tap) Engine {

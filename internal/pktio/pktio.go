@@ -84,9 +84,9 @@ const (
 	Uring   = "uring"
 	Syscall = "syscall"
 
-	// UringPosted is Uring as it works before Linux 6.4, so that tests can have
+	// UringWaiting is Uring as it works before Linux 6.4, so that tests can have
 	// it on any kernel. Its engine is called Uring.
-	UringPosted = "uring-posted"
+	UringWaiting = "uring-waiting"
 )
 
 // MaxDepth is the most packets that one call can take.
@@ -108,8 +108,8 @@ func Select(name string, fd int) (Engine, string, error) {
 			return nil, "", err
 		}
 		return e, "as configured", nil
-	case UringPosted:
-		e, err := newPostedEngine(fd)
+	case UringWaiting:
+		e, err := newWaitingEngine(fd)
 		if err != nil {
 			return nil, "", err
 		}

@@ -172,7 +172,7 @@ func TestReadEmpty(t *testing.T) {
 		p := newTap(t)
 		r := newReader(t, p, selectEngine(t, engine, p), 64, form)
 		for range nettest.Scale(100) {
-			for _, n := range []int{0, 1, fewNoWait, fewNoWait + 1, fewPosted, fewPosted + 1, 64} {
+			for _, n := range []int{0, 1, few, few + 1, 64} {
 				if got := r.read(t, n); len(got) != 0 {
 					t.Fatalf("a Read of %d found %v", n, got)
 				}
@@ -284,22 +284,18 @@ func TestReaderClose(t *testing.T) {
 	}
 }
 
-// TestPosted: where the kernel has RWF_NOWAIT on TAP, the engine uses it, and
+// TestNoWait: where the kernel has RWF_NOWAIT on TAP, the engine uses it, and
 // the other way can be had.
-func TestPosted(t *testing.T) {
+func TestNoWait(t *testing.T) {
 	if !uring.Supported() {
 		t.Skip("no io_uring here")
 	}
 	p := newTap(t)
 	has := uring.ProbeNoWait(p.FD()).Outcome == uring.Yes
-	for name, want := range map[string]bool{Uring: has, UringPosted: false} {
+	for name, want := range map[string]bool{Uring: has, UringWaiting: false} {
 		e := selectEngine(t, name, p).(*uringEngine)
-		few := fewPosted
-		if want {
-			few = fewNoWait
-		}
-		if got := e.rwFlags == uring.RWFNoWait; got != want || e.few != few || e.Name() != Uring {
-			t.Errorf("%s: RWF_NOWAIT is %v, want %v; %d are few; %s", name, got, want, e.few, e.Notes())
+		if got := e.rwFlags == uring.RWFNoWait; got != want || e.Name() != Uring {
+			t.Errorf("%s: RWF_NOWAIT is %v, want %v; %s", name, got, want, e.Notes())
 		}
 	}
 }

@@ -18,7 +18,6 @@ import (
 // uringEngine moves a batch of packets per io_uring_enter.
 type uringEngine struct {
 	rwFlags uint32 // RWF_NOWAIT where TAP descriptors have it
-	few     int    // how many packets are cheaper to read one by one
 
 	mu     sync.Mutex
 	shared []*sharedBuffers
@@ -35,40 +34,38 @@ type sharedBuffers struct {
 	users   int
 }
 
-// A batch of reads costs the kernel more to begin with than read(2) does, and a
-// read in it that finds nothing about as much as read(2) (with RWF_NOWAIT) or
-// three times that (posted and cancelled). When one more is asked for than there
-// is, as a driver does that does not know, batches win from 5 and from 16 on:
-// BenchmarkReadBeyond.
-const (
-	fewNoWait = 4
-	fewPosted = 15
-)
+// few is up to how many packets are read one by one. A batch of reads costs the
+// kernel more to begin with than read(2) does, and a read in it that finds nothing
+// about as much. When one more is asked for than there is, as a driver does that
+// does not know, batches win from 5 on: BenchmarkReadBeyond.
+const few = 4
 
 // newUringEngine tries what the engine needs on fd itself, instead of guessing
 // from a version.
 func newUringEngine(fd int) (Engine, error) {
 	switch f := uring.ProbeNoWait(fd); f.Outcome {
 	case uring.Yes:
-		return &uringEngine{rwFlags: uring.RWFNoWait, few: fewNoWait}, nil
+		return &uringEngine{rwFlags: uring.RWFNoWait}, nil
 	case uring.No:
-		return postedEngine(), nil
+		return waitingEngine(), nil
 	default:
 		return nil, explain(f.Err)
 	}
 }
 
-// newPostedEngine is newUringEngine with RWF_NOWAIT left alone.
-func newPostedEngine(fd int) (Engine, error) {
+// newWaitingEngine is newUringEngine with RWF_NOWAIT left alone.
+func newWaitingEngine(fd int) (Engine, error) {
 	if f := uring.ProbeNoWait(fd); f.Outcome == uring.Unknown {
 		return nil, explain(f.Err)
 	}
-	return postedEngine(), nil
+	return waitingEngine(), nil
 }
 
-func postedEngine() *uringEngine {
-	return &uringEngine{few: fewPosted, notes: []string{
-		"receives by posting reads and cancelling what found nothing, because TAP has no RWF_NOWAIT before Linux 6.4"}}
+// waitingEngine is for TAPs without RWF_NOWAIT: a read by the ring would wait for
+// a packet.
+func waitingEngine() *uringEngine {
+	return &uringEngine{notes: []string{
+		"receives packet by packet, because TAP has no RWF_NOWAIT before Linux 6.4"}}
 }
 
 // explain adds what an administrator can do about it.
@@ -91,11 +88,14 @@ func (e *uringEngine) Notes() string {
 }
 
 func (e *uringEngine) NewReader(fd, depth int, regions []Region) (Reader, error) {
+	if e.rwFlags == 0 {
+		return syscallIO{fd}, checkQueue(fd, depth)
+	}
 	q, err := e.newQueue(fd, depth, regions)
 	if err != nil {
 		return nil, err
 	}
-	return &uringReader{*q, syscallIO{fd}, e.few}, nil
+	return &uringReader{*q, syscallIO{fd}}, nil
 }
 
 func (e *uringEngine) NewWriter(fd, depth int, regions []Region) (Writer, error) {
@@ -123,10 +123,7 @@ type queue struct {
 type fixedBuffer struct{ base, end uintptr }
 
 func (e *uringEngine) newQueue(fd, depth int, regions []Region) (*queue, error) {
-	if depth < 1 || depth > MaxDepth {
-		return nil, fmt.Errorf("queue depth is %d: want 1 to %d", depth, MaxDepth)
-	}
-	if err := checkNonblocking(fd); err != nil {
+	if err := checkQueue(fd, depth); err != nil {
 		return nil, err
 	}
 	r, err := uring.New(uring.Config{Entries: depth})
@@ -145,10 +142,13 @@ func (e *uringEngine) newQueue(fd, depth int, regions []Region) (*queue, error) 
 	return q, nil
 }
 
-// checkNonblocking: before Linux 6.4 the kernel gives requests on a blocking TAP
-// descriptor to a worker thread, so that Enter would return before they are done
-// (io_uring/io_uring.c, __io_file_supports_nowait).
-func checkNonblocking(fd int) error {
+// checkQueue refuses what newQueue cannot use. Before Linux 6.4 the kernel gives
+// requests on a blocking TAP descriptor to a worker thread, so that Enter would
+// return before they are done (io_uring/io_uring.c, __io_file_supports_nowait).
+func checkQueue(fd, depth int) error {
+	if depth < 1 || depth > MaxDepth {
+		return fmt.Errorf("queue depth is %d: want 1 to %d", depth, MaxDepth)
+	}
 	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
 	if err == nil && flags&unix.O_NONBLOCK == 0 {
 		err = fmt.Errorf("not in non-blocking mode: %w", syscall.EINVAL)
@@ -265,13 +265,12 @@ func (q *queue) Close() error {
 type uringReader struct {
 	queue
 	single syscallIO
-	few    int
 }
 
 // Read submits all reads at once. Each runs inside the call: it finds a packet,
 // or an empty queue, which RWF_NOWAIT turns into EAGAIN.
 func (q *uringReader) Read(descs []Desc, done []Completion) int {
-	if len(descs) <= q.few {
+	if len(descs) <= few {
 		return q.single.Read(descs, done)
 	}
 	n := min(len(descs), q.ring.Free())
@@ -290,45 +289,16 @@ func (q *uringReader) Read(descs []Desc, done []Completion) int {
 	}
 	taken, _ := q.ring.Enter()
 	completed, found := q.reap(done)
-	if completed < taken {
-		found = q.settle(taken-completed, done, found)
+	for completed < taken { // not with RWF_NOWAIT; but the kernel has the memory until then
+		q.ring.Wait(1, waitRound)
+		c, f := q.reap(done[found:])
+		completed, found = completed+c, found+f
 	}
 	return found
 }
 
-// settleRound bounds one wait of settle. A wait that runs out is repeated with
-// a new cancel request.
-const settleRound = 10 * time.Millisecond
-
-// settle makes the left reads complete that have not: before Linux 6.4 a read
-// that finds nothing waits for a packet instead. They are cancelled; one for
-// which a packet comes at the last instant may still succeed. It returns as reap
-// does and goes on until all have completed: the kernel may write to their
-// memory until then.
-//
-// Completions keep the order of the packets. A read takes its packet either in
-// Enter or, once it was woken, in task work of the thread that was in Enter;
-// both append to one list of completions (io_uring/poll.c, io_poll_task_func).
-// A worker thread of the kernel would read only after 128 wake-ups in vain.
-func (q *uringReader) settle(left int, done []Completion, found int) int {
-	for cancel := true; left > 0; {
-		if s := q.ring.SQE(); cancel && s != nil {
-			s.PrepCancelAll()
-			s.UserData = cancelData
-			q.ring.Enter()
-		}
-		if q.ring.Ready() < left {
-			cancel = q.ring.Wait(left, settleRound) == syscall.ETIME
-		}
-		completed, more := q.reap(done[found:])
-		left -= completed
-		found += more
-	}
-	return found
-}
-
-// cancelData marks the completions of cancel requests.
-const cancelData = ^uint64(0)
+// waitRound bounds one wait for what should be there.
+const waitRound = 10 * time.Millisecond
 
 // reap takes the completions that are there: it returns of how many reads, and
 // reports those that did not find the queue empty.
@@ -336,18 +306,14 @@ func (q *uringReader) reap(done []Completion) (completed, found int) {
 	ready := q.ring.Ready()
 	for i := range ready {
 		c := q.ring.Completion(i)
-		if c.UserData == cancelData {
-			continue
-		}
-		completed++
-		if c.Res == -int32(syscall.EAGAIN) || c.Res == -int32(syscall.ECANCELED) {
+		if c.Res == -int32(syscall.EAGAIN) {
 			continue
 		}
 		done[found] = Completion{uint32(c.UserData), c.Res}
 		found++
 	}
 	q.ring.Release(ready)
-	return completed, found
+	return ready, found
 }
 
 // uringWriter has a plain descriptor for single packets; two are as cheap by the

@@ -13,4 +13,4 @@ func newUringEngine(int) (Engine, error) {
 	return nil, fmt.Errorf("io_uring is Linux only: %w", errors.ErrUnsupported)
 }
 
-func newPostedEngine(fd int) (Engine, error) { return newUringEngine(fd) }
+func newWaitingEngine(fd int) (Engine, error) { return newUringEngine(fd) }
