@@ -4,6 +4,7 @@ package tuntap
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"syscall"
@@ -86,6 +87,11 @@ func (q *Queue) prepare() error {
 		return err
 	}
 	if err := q.setInt("set byte order", unix.TUNSETVNETLE, 1); err != nil {
+		return err
+	}
+	// The default, for an interface that has another: with a send buffer that can fill a write may wait,
+	// and the kernel's fast path is off (tun_can_build_skb in drivers/net/tun.c).
+	if err := q.setInt("set send buffer", unix.TUNSETSNDBUF, math.MaxInt32); err != nil {
 		return err
 	}
 	return q.SetOffload(0)

@@ -5,6 +5,7 @@ package tuntap_test
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"runtime"
 	"strings"
@@ -210,7 +211,13 @@ func TestFurtherQueueLeavesSettingsAlone(t *testing.T) {
 	if size() != 12 || link(t, nettest.Conn(t, ns), indexOf(t, q)).Carrier {
 		t.Errorf("with a further queue: header of %d bytes, carrier %v", size(), link(t, nettest.Conn(t, ns), indexOf(t, q)).Carrier)
 	}
+	if err := unix.IoctlSetPointerInt(q.FD(), unix.TUNSETSNDBUF, 4096); err != nil {
+		t.Fatal(err)
+	}
 	attach(t, ns, "port", tuntap.Options{})
+	if n, err := unix.IoctlGetUint32(q.FD(), unix.TUNGETSNDBUF); err != nil || n != math.MaxInt32 {
+		t.Errorf("taken over: send buffer of %d bytes, %v", n, err)
+	}
 	if size() != tuntap.VnetHdrSize {
 		t.Errorf("taken over: header of %d bytes", size())
 	}
