@@ -73,7 +73,8 @@ var workloads = []workload{
 	{name: "ping", cell: cell{bytes: 98, burst: 64}, scale: 1, rivals: []rtap.Engine{enginePlain}, open: openPing,
 		help: "One port in mode icmpecho, polled, answers pings of the kernel's, one at a\n" +
 			"time; nanoseconds are of the median round trip. Beside the engines, \"plain\"\n" +
-			"is a loop of read(2) and write(2) on a TAP that does no more than echo."},
+			"is a loop of read(2) and write(2) on a TAP that does no more than echo.\n" +
+			"Who pings polls too: how long a CPU takes to wake up is not measured."},
 }
 
 // cell is one place in the table.

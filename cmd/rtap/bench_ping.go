@@ -66,11 +66,11 @@ func (r *pingRig) round(ctx context.Context, _ cell, d time.Duration) (s sample,
 }
 
 // pingGuess is about what a ping takes, and sizes a round.
-const pingGuess = 100 * time.Microsecond
+const pingGuess = 10 * time.Microsecond
 
 // pingFor pings the far end for about d. The sample is the median: one packet.
 func pingFor(ctx context.Context, ns *netns.NS, d time.Duration) (sample, error) {
-	cfg := traffic.PingConfig{NS: ns, Dst: cable4[1].Addr(), Count: max(1, int(d/pingGuess))}
+	cfg := traffic.PingConfig{NS: ns, Dst: cable4[1].Addr(), Count: max(1, int(d/pingGuess)), Spin: true}
 	res, err := traffic.Ping(ctx, cfg)
 	if err == nil && res.Lost() > 0 {
 		err = fmt.Errorf("%d of %d pings were not answered", res.Lost(), res.Sent)

@@ -36,6 +36,9 @@ func ping(ctx context.Context, cfg PingConfig, r *PingResult) error {
 		return err
 	}
 	defer unix.Close(fd)
+	if err := unix.SetNonblock(fd, cfg.Spin); err != nil {
+		return fmt.Errorf("set non-blocking: %w", err)
+	}
 	e := newEcho(cfg.Dst, uint16(rand.Uint32()), cfg.SizeBytes)
 	buf := make([]byte, 65536)
 	for seq := range cfg.Count {

@@ -37,7 +37,7 @@ func TestPing(t *testing.T) {
 	a, b := wire(t, nil)
 	for _, dst := range []netip.Addr{b.v4, b.v6, a.v4, loopback4, loopback6} {
 		for _, size := range []int{-1, 0, 1000, 4001} {
-			r, err := traffic.Ping(within(t), traffic.PingConfig{NS: a.ns, Dst: dst, Count: 5, SizeBytes: size, Timeout: nettest.Bound(10 * time.Second)})
+			r, err := traffic.Ping(within(t), traffic.PingConfig{NS: a.ns, Dst: dst, Count: 5, SizeBytes: size, Spin: size == 1000, Timeout: nettest.Bound(10 * time.Second)})
 			if err != nil || r.Sent != 5 || r.Lost() != 0 || len(r.RTTs) != 5 || r.Unreachable != nil {
 				t.Errorf("%v with %d bytes: %+v, %v", dst, size, r, err)
 			}
