@@ -141,18 +141,28 @@ func TestUnregistrable(t *testing.T) {
 	}
 	p := newTap(t)
 	e := selectEngine(t, Uring, p)
-	r, err := e.NewReader(p.FD(), 16, []Region{{4096, 4096}})
+	nowhere := []Region{{4096, 4096}}
+	r, err := e.NewReader(p.FD(), 16, nowhere)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { check(t, r.Close()) }()
+	w, err := e.NewWriter(p.FD(), 16, nowhere) // the reader has no ring before Linux 6.4
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { check(t, w.Close()) }()
 	if !strings.Contains(e.Notes(), "without registered buffers") {
 		t.Errorf("the notes say %q", e.Notes())
 	}
 	a := newArena(t, 16, "flat")
 	p.inject(t, 2, frames()...)
-	if n := r.Read(a.descs, make([]Completion, 16)); n != 2 {
+	done := make([]Completion, 16)
+	if n := r.Read(a.descs, done); n != 2 {
 		t.Errorf("%d packets of 2", n)
+	}
+	if taken, refused := w.Write(a.descs[:2], done); taken != 2 || refused != 0 {
+		t.Errorf("Write of 2 took %d, refused %d", taken, refused)
 	}
 }
 
