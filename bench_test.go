@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/rtap-project/rtap/internal/nettest"
 	"github.com/rtap-project/rtap/internal/pktio"
 	"github.com/rtap-project/rtap/internal/traffic"
 	"github.com/rtap-project/rtap/internal/tuntap"
@@ -26,8 +27,8 @@ func eachBench(b *testing.B, f func(b *testing.B, w way, size, burst int)) {
 		for _, size := range []int{64, 1500} {
 			for _, burst := range benchBursts {
 				b.Run(fmt.Sprintf("engine=%s/size=%d/burst=%d", w.name, size, burst), func(b *testing.B) {
-					if w.engine == EngineUring && uringForbidden() {
-						b.Skip("kernel.io_uring_disabled forbids io_uring")
+					if w.engine == EngineUring {
+						nettest.NeedUring(b)
 					}
 					f(b, w, size, burst)
 				})
@@ -108,8 +109,8 @@ func BenchmarkRxDrain(b *testing.B) {
 func BenchmarkPollEmpty(b *testing.B) {
 	for _, w := range ways {
 		b.Run("engine="+w.name, func(b *testing.B) {
-			if w.engine == EngineUring && uringForbidden() {
-				b.Skip("kernel.io_uring_disabled forbids io_uring")
+			if w.engine == EngineUring {
+				nettest.NeedUring(b)
 			}
 			p := w.start(b, Config{}, 1, RxConfig{})
 			q, bufs := p.RxQueue(0), make([]*mbuf.Mbuf, DefaultBurst)
@@ -192,8 +193,8 @@ func fillSegs(cache *mbuf.Cache, packets []*mbuf.Mbuf, segs int) {
 func BenchmarkEcho(b *testing.B) {
 	for _, w := range ways {
 		b.Run("engine="+w.name, func(b *testing.B) {
-			if w.engine == EngineUring && uringForbidden() {
-				b.Skip("kernel.io_uring_disabled forbids io_uring")
+			if w.engine == EngineUring {
+				nettest.NeedUring(b)
 			}
 			p := w.start(b, Config{}, 1, RxConfig{})
 			rx, tx, bufs := p.RxQueue(0), p.TxQueue(0), make([]*mbuf.Mbuf, DefaultBurst)

@@ -34,8 +34,8 @@ func eachWay(t *testing.T, f func(t *testing.T, w way)) {
 	t.Helper()
 	for _, w := range ways {
 		t.Run(w.name, func(t *testing.T) {
-			if w.engine == EngineUring && uringForbidden() {
-				t.Skip("kernel.io_uring_disabled forbids io_uring")
+			if w.engine == EngineUring {
+				nettest.NeedUring(t)
 			}
 			f(t, w)
 		})

@@ -13,7 +13,6 @@ import (
 	"io/fs"
 	"os"
 	"runtime"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -37,17 +36,12 @@ func eachEngine(t *testing.T, f func(t *testing.T, e Engine)) {
 	t.Helper()
 	for _, e := range []Engine{EngineUring, EngineSyscall} {
 		t.Run(string(e), func(t *testing.T) {
-			if e == EngineUring && uringForbidden() {
-				t.Skip("kernel.io_uring_disabled forbids io_uring")
+			if e == EngineUring {
+				nettest.NeedUring(t)
 			}
 			f(t, e)
 		})
 	}
-}
-
-func uringForbidden() bool {
-	v, err := os.ReadFile("/proc/sys/kernel/io_uring_disabled") // since Linux 6.6
-	return err == nil && strings.TrimSpace(string(v)) == "2"
 }
 
 // newNS is a namespace in which the kernel sends nothing of its own accord: no

@@ -6,6 +6,7 @@ package rtap
 
 import (
 	"encoding/json"
+	"github.com/rtap-project/rtap/internal/nettest"
 	"strings"
 	"testing"
 )
@@ -65,7 +66,7 @@ func TestAuto(t *testing.T) {
 	p := startPort(t, Config{})
 	info := p.Info()
 	want, reason := EngineUring, "io_uring works here"
-	if uringForbidden() {
+	if nettest.UringForbidden() {
 		want, reason = EngineSyscall, "io_uring_disabled"
 	}
 	if info.Engine != want || !strings.Contains(info.EngineReason, reason) {

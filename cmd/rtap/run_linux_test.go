@@ -17,15 +17,14 @@ import (
 	"github.com/rtap-project/rtap/internal/nettest"
 	"github.com/rtap-project/rtap/internal/rtnl"
 	"github.com/rtap-project/rtap/internal/traffic"
-	"github.com/rtap-project/rtap/internal/uring"
 )
 
 // engines are those that work here.
 func engines() []string {
-	if uring.Supported() {
-		return []string{"uring", "syscall"}
+	if nettest.UringForbidden() {
+		return []string{"syscall"}
 	}
-	return []string{"syscall"}
+	return []string{"uring", "syscall"}
 }
 
 // parseReport reads what --json printed.

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"os"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 )
@@ -37,6 +38,31 @@ func Bound(d time.Duration) time.Duration { return min(d*time.Duration(scale), 1
 
 // CI reports whether the tests must run rather than skip.
 func CI() bool { return os.Getenv("CI") == "true" }
+
+// UringForbidden reports whether the administrator has switched io_uring off, as one run on other
+// kernels does on purpose (kernel.io_uring_disabled, since Linux 6.6). Nothing else excuses its absence.
+func UringForbidden() bool {
+	v := kernelSetting("io_uring_disabled")
+	return v == "1" || v == "2"
+}
+
+// NeedUring skips the test, in CI too, where io_uring is forbidden. Where it merely does not work the
+// test goes on, and fails.
+func NeedUring(t testing.TB) {
+	t.Helper()
+	if UringForbidden() {
+		t.Skip("kernel.io_uring_disabled forbids io_uring")
+	}
+}
+
+// IsLinux61 reports whether this is the one kernel before 6.4 that is served, for what it does otherwise.
+func IsLinux61() bool { return strings.HasPrefix(kernelSetting("osrelease"), "6.1.") }
+
+// kernelSetting is a file of /proc/sys/kernel, empty if there is none.
+func kernelSetting(name string) string {
+	v, _ := os.ReadFile("/proc/sys/kernel/" + name)
+	return strings.TrimSpace(string(v))
+}
 
 // skip skips the test for want of something, which in CI is a failure.
 func skip(t testing.TB, format string, args ...any) {

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"unsafe"
 
+	"github.com/rtap-project/rtap/internal/nettest"
 	"github.com/rtap-project/rtap/internal/uring"
 	"golang.org/x/sys/unix"
 )
@@ -60,9 +61,7 @@ func remap(t *testing.T, a *arena) {
 // TestRegistrationShared: queues with the same memory share one registration,
 // where the kernel can, whatever the order in which they are closed.
 func TestRegistrationShared(t *testing.T) {
-	if !uring.Supported() {
-		t.Skip("no io_uring here")
-	}
+	nettest.NeedUring(t)
 	p := newTap(t)
 	e := selectEngine(t, Uring, p).(*uringEngine)
 	a, b := newArena(t, 4, "fixed"), newArena(t, 4, "fixed")
@@ -106,9 +105,7 @@ func TestRegistrationShared(t *testing.T) {
 
 // TestRegistrationConcurrent: queues come and go in several goroutines.
 func TestRegistrationConcurrent(t *testing.T) {
-	if !uring.Supported() {
-		t.Skip("no io_uring here")
-	}
+	nettest.NeedUring(t)
 	p := newTap(t)
 	e := selectEngine(t, Uring, p).(*uringEngine)
 	a := newArena(t, 4, "fixed")
@@ -136,9 +133,7 @@ func TestRegistrationConcurrent(t *testing.T) {
 
 // TestUnregistrable: memory that the kernel cannot pin is used without.
 func TestUnregistrable(t *testing.T) {
-	if !uring.Supported() {
-		t.Skip("no io_uring here")
-	}
+	nettest.NeedUring(t)
 	p := newTap(t)
 	e := selectEngine(t, Uring, p)
 	nowhere := []Region{{4096, 4096}}

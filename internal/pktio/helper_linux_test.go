@@ -140,10 +140,7 @@ func frames() [][]byte {
 
 // engines returns the names that can be had here.
 func engines(t testing.TB) []string {
-	if !uring.Supported() {
-		if v, _ := os.ReadFile("/proc/sys/kernel/io_uring_disabled"); strings.TrimSpace(string(v)) == "0" {
-			t.Fatal(uring.Probe()[0])
-		}
+	if nettest.UringForbidden() {
 		return []string{Syscall}
 	}
 	return []string{Uring, UringWaiting, Syscall}

@@ -287,9 +287,7 @@ func TestReaderClose(t *testing.T) {
 // TestNoWait: where the kernel has RWF_NOWAIT on TAP, the engine uses it, and
 // the other way can be had.
 func TestNoWait(t *testing.T) {
-	if !uring.Supported() {
-		t.Skip("no io_uring here")
-	}
+	nettest.NeedUring(t)
 	p := newTap(t)
 	has := uring.ProbeNoWait(p.FD()).Outcome == uring.Yes
 	for name, want := range map[string]bool{Uring: has, UringWaiting: false} {

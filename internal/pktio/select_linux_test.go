@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/rtap-project/rtap/internal/nettest"
 	"github.com/rtap-project/rtap/internal/uring"
 	"golang.org/x/sys/unix"
 )
@@ -35,9 +36,7 @@ func TestSelectAuto(t *testing.T) {
 }
 
 func TestDepth(t *testing.T) {
-	if !uring.Supported() {
-		t.Skip("no io_uring here")
-	}
+	nettest.NeedUring(t)
 	p := newTap(t)
 	e := selectEngine(t, Uring, p)
 	for depth, ok := range map[int]bool{-1: false, 0: false, 1: true, 3: true, MaxDepth: true, MaxDepth + 1: false} {

@@ -89,7 +89,7 @@ func TestLinkAndItsSettings(t *testing.T) {
 		{"down", func() error { return c.SetDown(index) }, func(l rtnl.Link) bool { return !l.Up && !l.OperUp && l.MTU == 1400 }},
 	} {
 		err := s.set()
-		if s.what == "name while up" && errors.Is(err, syscall.EBUSY) && before62(t) {
+		if s.what == "name while up" && errors.Is(err, syscall.EBUSY) && nettest.IsLinux61() {
 			continue
 		}
 		if err != nil {
@@ -421,13 +421,4 @@ func TestDeletionWhileAsking(t *testing.T) {
 	}
 	cancel()
 	wg.Wait()
-}
-
-// before62 reports whether this is Linux 6.1, where an interface that is up cannot be renamed.
-func before62(t *testing.T) bool {
-	var u unix.Utsname
-	if err := unix.Uname(&u); err != nil {
-		t.Fatal(err)
-	}
-	return strings.HasPrefix(unix.ByteSliceToString(u.Release[:]), "6.1.")
 }

@@ -5,10 +5,10 @@ package uring
 import (
 	"bytes"
 	"fmt"
-	"strings"
 	"syscall"
 	"testing"
 
+	"github.com/rtap-project/rtap/internal/nettest"
 	"golang.org/x/sys/unix"
 )
 
@@ -165,7 +165,7 @@ func TestReadNoWait(t *testing.T) {
 	_, addr := memory(t, 16)
 	read := func(s *SQE) { s.PrepRead(int32(rd), addr, 16, RWFNoWait) }
 	switch res := do(t, r, read); {
-	case res == -int32(syscall.EOPNOTSUPP) && before64(t):
+	case res == -int32(syscall.EOPNOTSUPP) && nettest.IsLinux61():
 		t.Skip("pipes have RWF_NOWAIT since Linux 6.4")
 	case res != -int32(syscall.EAGAIN):
 		t.Errorf("of an empty pipe: %d, want EAGAIN", res)
@@ -286,14 +286,4 @@ func TestBadDescriptor(t *testing.T) {
 			t.Errorf("flags %d: %d, want EBADF", flags, res)
 		}
 	}
-}
-
-// before64 reports whether this is Linux 6.1, the one before 6.4 that is served.
-func before64(t *testing.T) bool {
-	t.Helper()
-	var u unix.Utsname
-	if err := unix.Uname(&u); err != nil {
-		t.Fatal(err)
-	}
-	return strings.HasPrefix(unix.ByteSliceToString(u.Release[:]), "6.1.")
 }
