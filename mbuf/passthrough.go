@@ -2,13 +2,9 @@
 
 package mbuf
 
-// rxToPass are the bits by which a received packet needs something done before it
-// may be sent.
-const rxToPass = RxL4CksumMask | RxLRO | RxVLANStripped | RxQinQStripped
-
 // rxSpent are the bits that are no longer true of a packet whose treatment is asked
 // for.
-const rxSpent = rxToPass | RxVLAN | RxQinQ | RxOuterL4CksumMask
+const rxSpent = RxL4CksumMask | RxLRO | RxVLANStripped | RxQinQStripped | RxVLAN | RxQinQ | RxOuterL4CksumMask
 
 // PassThrough turns what the driver said of received packets into what it is to do
 // when they are sent: a checksum that is not complete is to be completed, a frame
@@ -22,7 +18,7 @@ const rxSpent = rxToPass | RxVLAN | RxQinQ | RxOuterL4CksumMask
 // is read.
 func PassThrough(bufs []*Mbuf) {
 	for _, m := range bufs {
-		if m.OlFlags&rxToPass != 0 {
+		if m.OlFlags&RxL4CksumMask == RxL4CksumNone || m.OlFlags&(RxLRO|RxVLANStripped|RxQinQStripped) != 0 {
 			m.OlFlags = m.OlFlags&^rxSpent | m.txRequest()
 		}
 	}
