@@ -121,6 +121,12 @@ func (l *Link) attr(typ uint16, v []byte) error {
 		return readInt(v, &l.MaxMTU)
 	case unix.IFLA_TXQLEN:
 		return readInt(v, &l.TxQueueLen)
+	case unix.IFLA_GSO_MAX_SIZE:
+		return readInt(v, &l.GSOMaxSize)
+	case unix.IFLA_GSO_IPV4_MAX_SIZE:
+		return readInt(v, &l.GSOIPv4MaxSize)
+	case unix.IFLA_TSO_MAX_SIZE:
+		return readInt(v, &l.TSOMaxSize)
 	case unix.IFLA_CARRIER:
 		return readBool(v, &l.Carrier)
 	case unix.IFLA_STATS64:

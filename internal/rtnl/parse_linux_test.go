@@ -50,12 +50,13 @@ func build(l Link) []byte {
 	return bytes.Join([][]byte{b,
 		attr(unix.IFLA_IFNAME, append([]byte(l.Name), 0)), attr(unix.IFLA_ADDRESS, l.MAC), attr(unix.IFLA_MTU, u32(l.MTU)),
 		attr(unix.IFLA_MIN_MTU, u32(l.MinMTU)), attr(unix.IFLA_MAX_MTU, u32(l.MaxMTU)), attr(unix.IFLA_TXQLEN, u32(l.TxQueueLen)),
+		attr(unix.IFLA_GSO_MAX_SIZE, u32(l.GSOMaxSize)), attr(unix.IFLA_GSO_IPV4_MAX_SIZE, u32(l.GSOIPv4MaxSize)), attr(unix.IFLA_TSO_MAX_SIZE, u32(l.TSOMaxSize)),
 		attr(unix.IFLA_CARRIER, u8(l.Carrier)), attr(unix.IFLA_STATS64, stats), attr(unix.IFLA_LINKINFO|unix.NLA_F_NESTED, info),
 	}, nil)
 }
 
 var full = Link{Index: 7, Name: "rtap0", Kind: "tun", MAC: []byte{2, 0, 0, 0, 0, 1}, MTU: 1500, MinMTU: 68, MaxMTU: 65521,
-	TxQueueLen: 1000, Up: true, Carrier: true, OperUp: true, Promisc: true, AllMulti: true, Persistent: true, TunQueues: 5,
+	TxQueueLen: 1000, GSOMaxSize: 9000, GSOIPv4MaxSize: 9001, TSOMaxSize: 65536, Up: true, Carrier: true, OperUp: true, Promisc: true, AllMulti: true, Persistent: true, TunQueues: 5,
 	Stats: Stats{1, 2, 3, 4, 5, 6, 7, 1 << 40}}
 
 func TestParseLink(t *testing.T) {

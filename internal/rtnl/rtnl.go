@@ -48,6 +48,10 @@ type Link struct {
 	// SetMTU accepts; MaxMTU is 0 where there is no bound.
 	MTU, MinMTU, MaxMTU int
 	TxQueueLen          int // in packets; for a TAP, the depth of each queue's ring
+	// GSOMaxSize bounds, in bytes, the large packets that the kernel makes for the interface to cut up;
+	// TSOMaxSize is what SetGSOMaxSize accepts at most (since Linux 5.19). GSOIPv4MaxSize is the bound
+	// for IPv4, since Linux 6.3; before, GSOMaxSize is. 0 where the kernel does not say.
+	GSOMaxSize, GSOIPv4MaxSize, TSOMaxSize int
 
 	Up         bool // administratively up (IFF_UP)
 	Carrier    bool // the cable is plugged in, whether the interface is up or not

@@ -65,7 +65,7 @@ func TestLinkAndItsSettings(t *testing.T) {
 	_, c, _, index := tap(t)
 	l := get(t, c, index)
 	if l.Index != index || l.Name != "port" || l.Kind != "tun" || l.MTU != 1500 || l.MinMTU != 68 || l.MaxMTU != 65521 ||
-		l.Up || l.OperUp || !l.Carrier || l.Promisc || l.AllMulti || l.Persistent || l.TunQueues != 1 {
+		l.Up || l.OperUp || !l.Carrier || l.Promisc || l.AllMulti || l.Persistent || l.TunQueues != 1 || !gsoSizes(l, 65536) || l.TSOMaxSize != 65536 {
 		t.Errorf("fresh: %+v", l)
 	}
 	mac := net.HardwareAddr{2, 0x11, 0x22, 0x33, 0x44, 0x55}
@@ -79,6 +79,8 @@ func TestLinkAndItsSettings(t *testing.T) {
 		{"MTU", func() error { return c.SetMTU(index, 1400) }, func(l rtnl.Link) bool { return l.MTU == 1400 }},
 		{"MAC", func() error { return c.SetMAC(index, mac) }, func(l rtnl.Link) bool { return bytes.Equal(l.MAC, mac) }},
 		{"tx queue length", func() error { return c.SetTxQueueLen(index, 123) }, func(l rtnl.Link) bool { return l.TxQueueLen == 123 }},
+		{"GSO size", func() error { return c.SetGSOMaxSize(index, 9000) }, func(l rtnl.Link) bool { return gsoSizes(l, 9000) }},
+		{"GSO size at the top", func() error { return c.SetGSOMaxSize(index, l.TSOMaxSize) }, func(l rtnl.Link) bool { return gsoSizes(l, 65536) }},
 		{"promiscuous on", func() error { return c.SetPromisc(index, true) }, func(l rtnl.Link) bool { return l.Promisc && !l.AllMulti }},
 		{"allmulticast on", func() error { return c.SetAllMulticast(index, true) }, func(l rtnl.Link) bool { return l.AllMulti && l.Promisc }},
 		{"up", func() error { return c.SetUp(index) }, func(l rtnl.Link) bool { return l.Up && l.Promisc && l.AllMulti }},
@@ -99,6 +101,23 @@ func TestLinkAndItsSettings(t *testing.T) {
 		if l := get(t, c, index); !s.ok(l) {
 			t.Errorf("%s: %+v", s.what, l)
 		}
+	}
+}
+
+// gsoSizes is whether the bounds are n. Linux 6.1 has none for IPv4 alone.
+func gsoSizes(l rtnl.Link, n int) bool {
+	return l.GSOMaxSize == n && (l.GSOIPv4MaxSize == n || l.GSOIPv4MaxSize == 0 && nettest.IsLinux61())
+}
+
+// Above 64 KiB, which no TAP has, the bound for IPv4 no longer follows the other by itself.
+func TestGSOSizesOfLoopback(t *testing.T) {
+	c := nettest.Conn(t, nettest.NS(t))
+	const loopback, size = 1, 100000
+	if err := c.SetGSOMaxSize(loopback, size); err != nil {
+		t.Fatal(err)
+	}
+	if l := get(t, c, loopback); !gsoSizes(l, size) || l.TSOMaxSize <= size {
+		t.Errorf("%+v", l)
 	}
 }
 
@@ -131,6 +150,8 @@ func TestRefusals(t *testing.T) {
 		{c.SetMAC(index, net.HardwareAddr{1, 0, 0, 0, 0, 1}), syscall.EADDRNOTAVAIL, "MAC"},
 		{c.SetMAC(index, net.HardwareAddr{2, 0, 0}), syscall.EINVAL, "MAC"},
 		{c.SetTxQueueLen(index, -1), syscall.EINVAL, "tx queue length"},
+		{c.SetGSOMaxSize(index, -1), syscall.EINVAL, "set GSO size of interface"},
+		{c.SetGSOMaxSize(index, 65537), syscall.EINVAL, "set GSO size of interface"},
 		{c.SetName(index, "taken"), syscall.EEXIST, "set name"},
 		{c.SetNetNS(index, -1), syscall.EBADF, "namespace"},
 		{c.AddAddr(index, netip.Prefix{}), syscall.EINVAL, "add address"},

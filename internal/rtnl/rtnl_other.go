@@ -53,6 +53,9 @@ func (*Conn) SetMAC(index int, mac net.HardwareAddr) error { return errLinuxOnly
 // SetTxQueueLen is not supported.
 func (*Conn) SetTxQueueLen(index, packets int) error { return errLinuxOnly }
 
+// SetGSOMaxSize is not supported.
+func (*Conn) SetGSOMaxSize(index, bytes int) error { return errLinuxOnly }
+
 // SetName is not supported.
 func (*Conn) SetName(index int, name string) error { return errLinuxOnly }
 

@@ -56,6 +56,22 @@ func (c *Conn) SetTxQueueLen(index, packets int) error {
 	return c.setLink("set tx queue length", index, nl.NewRtAttr(unix.IFLA_TXQLEN, nl.Uint32Attr(uint32(packets))))
 }
 
+// SetGSOMaxSize bounds, in bytes, the large packets that the kernel makes for the interface to cut up, IPv4
+// and IPv6: with its Ethernet header, but without a VLAN tag that the interface inserts, such a packet is
+// shorter than that. EINVAL above [Link].TSOMaxSize, ERANGE below some 200 bytes: MAX_TCP_HEADER of
+// include/net/tcp.h, which depends on the kernel's configuration.
+//
+// Linux before 6.3 has no bound of its own for IPv4 and ignores the attribute.
+func (c *Conn) SetGSOMaxSize(index, bytes int) error {
+	const op = "set GSO size"
+	if bytes < 0 {
+		return &Error{Op: op, Index: index, Err: unix.EINVAL}
+	}
+	size := nl.Uint32Attr(uint32(bytes))
+	return c.change(op, index, unix.RTM_SETLINK, 0, infoOf(index),
+		nl.NewRtAttr(unix.IFLA_GSO_MAX_SIZE, size), nl.NewRtAttr(unix.IFLA_GSO_IPV4_MAX_SIZE, size))
+}
+
 // SetName renames the interface. EEXIST if the name is taken, EINVAL or ERANGE if it is none.
 func (c *Conn) SetName(index int, name string) error {
 	return c.setLink("set name", index, nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(name)))

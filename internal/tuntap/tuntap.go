@@ -38,8 +38,9 @@ const (
 	VnetHdrSize = 10
 )
 
-// Offloads for [Queue.SetOffload], the TUN_F_* of uapi linux/if_tun.h. The segmentation offloads need
-// OffloadCsum; the two USO only go together (since Linux 6.2).
+// Offloads for [Queue.SetOffload], the TUN_F_* of uapi linux/if_tun.h: what the program takes. What it may
+// write does not depend on them. The segmentation offloads need
+// OffloadCsum; the two USO only go together (since Linux 6.2). Those of UDP tunnels are there since 6.17.
 const (
 	OffloadCsum   uint32 = 0x01
 	OffloadTSO4   uint32 = 0x02
@@ -47,6 +48,12 @@ const (
 	OffloadTSOECN uint32 = 0x08
 	OffloadUSO4   uint32 = 0x20
 	OffloadUSO6   uint32 = 0x40
+	// OffloadUDPTunnelGSO is for VXLAN and the like, without an outer checksum. It goes with one of the
+	// other segmentation offloads, and needs a header of 24 bytes: while it is on and the header is
+	// shorter, every read fails with EFAULT, and the frame is lost.
+	OffloadUDPTunnelGSO uint32 = 0x80
+	// OffloadUDPTunnelGSOCsum is for tunnels with an outer checksum, with OffloadUDPTunnelGSO.
+	OffloadUDPTunnelGSOCsum uint32 = 0x200
 )
 
 // ErrForeign is in the chain of Attach's error when an interface of that name exists and is not a
