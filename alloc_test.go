@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/rtap-project/rtap/internal/nettest"
+	"github.com/rtap-project/rtap/internal/pktio"
 	"github.com/rtap-project/rtap/mbuf"
 )
 
@@ -65,6 +66,44 @@ func TestBurstsAllocateNothing(t *testing.T) {
 			})
 		}
 	})
+}
+
+// TestOffloadsAllocateNothing: what is said of packets and what they ask for, the
+// refused ones too.
+func TestOffloadsAllocateNothing(t *testing.T) {
+	const burst = 8
+	pool := newPool(t, mbuf.Config{Name: "alloc", Count: 256, DataRoom: 9200})
+	bufs := make([]*mbuf.Mbuf, burst)
+	for _, c := range rxCases() {
+		var q *RxQueue
+		e := &fakeEngine{read: func(descs []pktio.Desc, done []pktio.Completion) int {
+			for i := range descs {
+				done[i] = deliver(q, i, &c.hdr, c.frame)
+			}
+			return len(descs)
+		}}
+		q = fakeRx(t, e, RxConfig{Memory: pool, Ring: burst}, 9000)
+		q.offloads = c.offloads
+		wantNoAllocs(t, "rx "+c.name, 20, func() {
+			n := q.Burst(bufs)
+			mbuf.PassThrough(bufs[:n])
+			pool.FreeBulk(bufs[:n])
+		})
+		must(t, q.close())
+	}
+	for _, c := range txCases() {
+		e := &fakeEngine{write: func(descs []pktio.Desc, _ []pktio.Completion) (int, int) { return len(descs), 0 }}
+		q := fakeTx(t, e, TxConfig{Ring: burst})
+		q.fit(&PortConfig{TxOffloads: everyTx})
+		m := c.mbuf(t, pool)
+		wantNoAllocs(t, "tx "+c.name, 20, func() {
+			m.RefUpdate(1)
+			bufs[0] = m
+			q.Prepare(bufs[:1])
+			q.Burst(bufs[:1])
+		})
+		m.Free()
+	}
 }
 
 func wantNoAllocs(t *testing.T, what string, runs int, f func()) {

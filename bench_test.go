@@ -14,6 +14,7 @@ import (
 	"github.com/rtap-project/rtap/internal/traffic"
 	"github.com/rtap-project/rtap/internal/tuntap"
 	"github.com/rtap-project/rtap/mbuf"
+	"github.com/rtap-project/rtap/vnethdr"
 )
 
 // The benchmarks' unit is the packet: ns/op is nanoseconds for each. Real TAPs,
@@ -136,6 +137,56 @@ func BenchmarkDriverOnly(b *testing.B) {
 		b.Run(fmt.Sprintf("tx/burst=%d", burst), func(b *testing.B) { benchDriverTx(b, burst, 1) })
 	}
 	b.Run("tx-gather/burst=64", func(b *testing.B) { benchDriverTx(b, 64, 3) })
+	b.Run("rx-lro/burst=64", benchDriverLRO)
+	b.Run("tx-tso/burst=64", benchDriverTSO)
+}
+
+// benchDriverLRO describes large frames.
+func benchDriverLRO(b *testing.B) {
+	pool := newPool(b, mbuf.Config{Name: "bench", Count: 512, DataRoom: 9200})
+	s := spec{payload: 100}
+	f, hdr := s.partial(), large(s, vnethdr.GSOTCPv4, 10)
+	var q *RxQueue
+	e := &fakeEngine{read: func(descs []pktio.Desc, done []pktio.Completion) int {
+		for i := range descs {
+			done[i] = deliver(q, i, &hdr, f)
+		}
+		return len(descs)
+	}}
+	q = fakeRx(b, e, RxConfig{Ring: DefaultRingSize, Memory: pool}, 9000)
+	bufs := make([]*mbuf.Mbuf, 64)
+	b.ReportAllocs()
+	for b.Loop() {
+		n := q.Burst(bufs)
+		mbuf.PassThrough(bufs[:n])
+		mbuf.FreeBulk(bufs[:n])
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(q.stats.packets.Load()), "ns/packet")
+}
+
+// benchDriverTSO asks for segmentation.
+func benchDriverTSO(b *testing.B) {
+	pool := newPool(b, mbuf.Config{Name: "bench", Count: 64})
+	e := &fakeEngine{write: func(descs []pktio.Desc, _ []pktio.Completion) (int, int) { return len(descs), 0 }}
+	q := fakeTx(b, e, TxConfig{Ring: DefaultRingSize})
+	q.fit(&PortConfig{TxOffloads: TxOffloadTCPTSO})
+	packets, s := make([]*mbuf.Mbuf, 64), spec{payload: 100}
+	pool.AllocBulk(packets)
+	for _, m := range packets {
+		must(b, m.CopyIn(s.partial(), pool))
+		l := s.lengths()
+		l.TSOSegSize = 10
+		m.SetLengths(l)
+		m.OlFlags = mbuf.TxTCPSeg | mbuf.TxIPv4
+	}
+	defer mbuf.FreeBulk(packets)
+	b.ReportAllocs()
+	for b.Loop() {
+		if n := q.describe(packets); n != len(packets) { // not Burst, which would free them
+			b.Fatalf("%d of %d packets were described", n, len(packets))
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(64*b.N), "ns/packet")
 }
 
 func benchDriverRx(b *testing.B, burst, room, size int) {

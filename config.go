@@ -97,6 +97,10 @@ type Config struct {
 
 	// Memory that received packets are put into; see RxConfig.Memory.
 	Memory Memory
+
+	// RxOffloads, TxOffloads and MaxLROPktSize are those of PortConfig.
+	RxOffloads, TxOffloads uint64
+	MaxLROPktSize          int
 }
 
 // Memory is where an Rx queue gets its mbufs from. *mbuf.Pool and *mbuf.Cache
@@ -111,12 +115,22 @@ type Memory interface {
 	Regions() []mbuf.Region
 }
 
-// PortConfig is how many queues a port has (struct rte_eth_conf and the queue
-// counts of rte_eth_dev_configure).
+// PortConfig is how many queues a port has and what it does to packets (struct
+// rte_eth_conf and the queue counts of rte_eth_dev_configure).
 type PortConfig struct {
 	// RxQueues and TxQueues, 1 to MaxQueues, must be equal: a queue pair is one
 	// descriptor of /dev/net/tun.
 	RxQueues, TxQueues int
+
+	// RxOffloads are done to packets that are received, TxOffloads may be asked for
+	// by packets that are sent: RxOffload* and TxOffload*, of those in Info. 0 means
+	// that packets are received and sent as they are.
+	RxOffloads, TxOffloads uint64
+
+	// MaxLROPktSize bounds LRO frames, in bytes with the Ethernet header: 1024 to
+	// MaxLROPktSize. 0 means as large as the kernel makes them and the mbufs take
+	// them. Small frames are slow: 64 KB are worth ten times 4 KB.
+	MaxLROPktSize int
 }
 
 // RxConfig says how an Rx queue works.
@@ -133,7 +147,8 @@ type RxConfig struct {
 	// Of any other Memory, FreeBulk may be called by Stop, SetMTU and whatever
 	// else shuts the queue, in their goroutine. nil means a
 	// pool that the device's queues share and that is closed with the device:
-	// mbufs of 2048 bytes, twice the ring for each queue.
+	// mbufs of 2048 bytes, twice the ring for each queue; of 64 KB with LRO, unless
+	// frames may be scattered.
 	Memory Memory
 }
 

@@ -102,7 +102,7 @@ func TestPortConfigErrors(t *testing.T) {
 		checkConfigError(t, fmt.Sprintf("%+v", cfg), cfg.check(), "PortConfig."+c.field, c.want)
 	}
 	for _, n := range []int{1, MaxQueues} {
-		if err := (PortConfig{n, n}).check(); err != nil {
+		if err := (PortConfig{RxQueues: n, TxQueues: n}).check(); err != nil {
 			t.Errorf("%d queue pairs: %v", n, err)
 		}
 	}

@@ -62,7 +62,7 @@ func TestReconfigure(t *testing.T) {
 			n := 1 + round%5
 			kept := p.RxQueue(0)
 			must(t, p.Stop())
-			must(t, p.Configure(PortConfig{n, n}))
+			must(t, p.Configure(PortConfig{RxQueues: n, TxQueues: n}))
 			if p.RxQueue(0) != kept {
 				t.Fatal("a queue that stays lost its set-up")
 			}
@@ -92,7 +92,7 @@ func TestSetUpAnew(t *testing.T) {
 	for round := range 2 * 3 {
 		must(t, p.Stop())
 		n := 1 + round%2
-		must(t, p.Configure(PortConfig{n, n}))
+		must(t, p.Configure(PortConfig{RxQueues: n, TxQueues: n}))
 		p.setUp(n, RxConfig{})
 		p.exchange()
 	}
@@ -116,7 +116,7 @@ func TestSetUpAnew(t *testing.T) {
 // ring the first one has.
 func TestOwnPoolSize(t *testing.T) {
 	p := openPort(t, Config{})
-	must(t, p.Configure(PortConfig{2, 2}))
+	must(t, p.Configure(PortConfig{RxQueues: 2, TxQueues: 2}))
 	for i, ring := range []int{1, MaxRingSize} {
 		must(t, p.SetupRxQueue(i, RxConfig{Ring: ring}))
 		if got := p.RxQueue(i).memory.(*mbuf.Pool).Count(); got < 2*2*ring {
@@ -168,7 +168,7 @@ func TestRegisteredMemoryStays(t *testing.T) {
 		p.capturer()
 		must(t, p.Stop())
 		for range 2 { // the second time, no Rx queue uses the first pool
-			must(t, p.Configure(PortConfig{2, 2}))
+			must(t, p.Configure(PortConfig{RxQueues: 2, TxQueues: 2}))
 			must(t, p.SetupRxQueue(0, RxConfig{}))
 		}
 		must(t, p.SetupRxQueue(1, RxConfig{}))
@@ -195,7 +195,7 @@ func TestRegisteredMemoryStays(t *testing.T) {
 func TestQueueConfigErrors(t *testing.T) {
 	p := openPort(t, Config{})
 	small := newPool(t, mbuf.Config{Count: 8, DataRoom: minDataRoom - 1})
-	must(t, p.Configure(PortConfig{1, 1}))
+	must(t, p.Configure(PortConfig{RxQueues: 1, TxQueues: 1}))
 	for _, ring := range []int{-1, MaxRingSize + 1} {
 		checkConfigError(t, fmt.Sprint("rx ring ", ring), p.SetupRxQueue(0, RxConfig{Ring: ring}), "RxConfig.Ring", "1 to 4096")
 		checkConfigError(t, fmt.Sprint("tx ring ", ring), p.SetupTxQueue(0, TxConfig{Ring: ring}), "TxConfig.Ring", "1 to 4096")

@@ -49,6 +49,10 @@ type Device struct {
 	engine pktio.Engine
 	reason string // why that engine
 
+	capa   capabilities
+	conf   PortConfig // as of Configure
+	gsoMax int        // what the kernel was told last, 0: nothing
+
 	adopted bool // the interface was there before Open
 	carrier bool
 	pairs   []*pair
@@ -93,7 +97,9 @@ func (d *Device) forget() error {
 
 func (d *Device) startAll() error {
 	n := d.cfg.Queues
-	if err := d.Configure(PortConfig{RxQueues: n, TxQueues: n}); err != nil {
+	cfg := PortConfig{RxQueues: n, TxQueues: n,
+		RxOffloads: d.cfg.RxOffloads, TxOffloads: d.cfg.TxOffloads, MaxLROPktSize: d.cfg.MaxLROPktSize}
+	if err := d.Configure(cfg); err != nil {
 		return err
 	}
 	for i := range n {
@@ -138,6 +144,9 @@ func (d *Device) open() error {
 	}
 	var err error
 	if d.engine, d.reason, err = pktio.Select(string(d.cfg.Engine), d.keep.FD()); err != nil {
+		return err
+	}
+	if err := d.probe(); err != nil {
 		return err
 	}
 	if err := d.keep.Disable(); err != nil {
@@ -343,6 +352,7 @@ func (d *Device) Close() error {
 		err = errors.Join(err, d.pairs[i].close())
 	}
 	d.pairs = nil
+	err = errors.Join(err, d.resetOffloads())
 	d.state = stateClosed
 	d.shut.Store(true)
 	return d.opErr("close", -1, errors.Join(err, d.release()))

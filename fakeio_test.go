@@ -13,7 +13,11 @@ import (
 	"github.com/rtap-project/rtap/internal/pktio"
 	"github.com/rtap-project/rtap/internal/tuntap"
 	"github.com/rtap-project/rtap/mbuf"
+	"github.com/rtap-project/rtap/vnethdr"
 )
+
+// hdrLen is the virtio-net header's length without tunnel offloads.
+const hdrLen = vnethdr.Size
 
 // fakeEngine is a kernel that costs nothing and does as it is told. It moves no
 // bytes.
@@ -50,7 +54,7 @@ func fakeRx(t testing.TB, e *fakeEngine, cfg RxConfig, mtu int) *RxQueue {
 	d := &Device{engine: e, counters: []*counters{{}}}
 	q, err := d.newRxQueue(0, -1, cfg)
 	must(t, err)
-	must(t, q.fit(mtu))
+	must(t, q.fit(rxShape{mtu: mtu, hdrLen: hdrLen}))
 	q.gate.open()
 	t.Cleanup(func() { must(t, q.close()) })
 	return q

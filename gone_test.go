@@ -16,7 +16,7 @@ import (
 // lives are the states in which something may happen to the interface.
 var lives = map[string]func(p *port){
 	"opened":     func(p *port) {},
-	"configured": func(p *port) { must(p.t, p.Configure(PortConfig{2, 2})) },
+	"configured": func(p *port) { must(p.t, p.Configure(PortConfig{RxQueues: 2, TxQueues: 2})) },
 	"stopped":    func(p *port) { p.setUp(2, RxConfig{}); must(p.t, p.Stop()) },
 	"started":    func(p *port) { p.setUp(2, RxConfig{}) },
 }
@@ -67,7 +67,7 @@ func TestDelete(t *testing.T) {
 		p.burstNothing()
 		must(t, p.Stop())
 		wantIs(t, p.Device.Start(), ErrGone)
-		wantIs(t, p.Configure(PortConfig{9, 9}), ErrGone)
+		wantIs(t, p.Configure(PortConfig{RxQueues: 9, TxQueues: 9}), ErrGone)
 		p.burstNothing()
 		must(t, p.Close())
 		must(t, p.Close())

@@ -18,12 +18,6 @@ type PortDefaults struct {
 	Queues    int `json:"nb_queues"`
 }
 
-// Offload bits, with DPDK's values (RTE_ETH_RX_OFFLOAD_*, RTE_ETH_TX_OFFLOAD_*).
-const (
-	RxOffloadScatter   uint64 = 1 << 13 // a frame may be scattered over several mbufs
-	TxOffloadMultiSegs uint64 = 1 << 15 // a packet may be a chain of mbufs
-)
-
 // Info is what a port can do and how it is set up (struct rte_eth_dev_info).
 type Info struct {
 	Driver  string `json:"driver_name"` // "net_rtap"
@@ -45,8 +39,14 @@ type Info struct {
 	TxQueues    int  `json:"nb_tx_queues"`
 	Started     bool `json:"started"`
 
-	RxOffloads uint64 `json:"rx_offload_capa"`
-	TxOffloads uint64 `json:"tx_offload_capa"`
+	// What this kernel gives (see RxOffloadNames), and what is on.
+	RxOffloads        uint64 `json:"rx_offload_capa"`
+	TxOffloads        uint64 `json:"tx_offload_capa"`
+	EnabledRxOffloads uint64 `json:"rx_offloads"`
+	EnabledTxOffloads uint64 `json:"tx_offloads"`
+	// MaxLROPktSize is the longest LRO frame in bytes: what the kernel was told while
+	// LRO is on and the port has been started, else the most there can be.
+	MaxLROPktSize int `json:"max_lro_pkt_size"`
 
 	RxDesc     DescLimits   `json:"rx_desc_lim"`
 	TxDesc     DescLimits   `json:"tx_desc_lim"`
@@ -70,8 +70,13 @@ func (d *Device) Info() Info {
 		MinMTU: MinMTU, MaxMTU: MaxMTU, MinRxBufSize: minDataRoom, MaxRxPktLen: MaxMTU + frameOverhead,
 		MaxRxQueues: MaxQueues, MaxTxQueues: MaxQueues, MaxMACAddrs: 1,
 		RxQueues: len(d.pairs), TxQueues: len(d.pairs), Started: d.state == stateStarted,
-		RxOffloads: RxOffloadScatter, TxOffloads: TxOffloadMultiSegs,
-		RxDesc: desc, TxDesc: desc, RxDefaults: defaults, TxDefaults: defaults,
+		RxOffloads: d.capa.rx, TxOffloads: d.capa.tx,
+		EnabledRxOffloads: d.conf.RxOffloads, EnabledTxOffloads: d.conf.TxOffloads,
+		MaxLROPktSize: MaxLROPktSize,
+		RxDesc:        desc, TxDesc: desc, RxDefaults: defaults, TxDefaults: defaults,
+	}
+	if d.conf.lro() && d.gsoMax != 0 {
+		info.MaxLROPktSize = d.gsoMax - 1 + gsoTag
 	}
 	if d.engine != nil {
 		info.Engine = Engine(d.engine.Name())

@@ -104,7 +104,7 @@ func TestNameBusy(t *testing.T) {
 			p.setUp(2, RxConfig{})
 			p.exchange()
 			must(t, p.Stop())
-			must(t, p.Configure(PortConfig{1, 1}))
+			must(t, p.Configure(PortConfig{RxQueues: 1, TxQueues: 1}))
 		}
 	})
 }
@@ -161,7 +161,7 @@ func TestSentinels(t *testing.T) {
 		}
 
 		// Configured, not set up.
-		must(t, p.Configure(PortConfig{2, 2}))
+		must(t, p.Configure(PortConfig{RxQueues: 2, TxQueues: 2}))
 		wantIs(t, rx(2), ErrNotConfigured)
 		wantIs(t, tx(-1), ErrNotConfigured)
 		if _, err := p.QueueStats(2); !errors.Is(err, ErrNotConfigured) {
@@ -186,7 +186,7 @@ func TestSentinels(t *testing.T) {
 
 		// Started.
 		wantIs(t, p.Device.Start(), ErrStarted)
-		wantIs(t, p.Configure(PortConfig{1, 1}), ErrStarted)
+		wantIs(t, p.Configure(PortConfig{RxQueues: 1, TxQueues: 1}), ErrStarted)
 		wantIs(t, rx(0), ErrStarted)
 		wantIs(t, tx(0), ErrStarted)
 		wantIs(t, p.ReleaseRxQueue(0), ErrStarted)
@@ -213,7 +213,7 @@ func TestClosed(t *testing.T) {
 	eachEngine(t, func(t *testing.T, e Engine) {
 		for name, life := range map[string]func(p *port){
 			"opened":     func(p *port) {},
-			"configured": func(p *port) { must(t, p.Configure(PortConfig{2, 2})) },
+			"configured": func(p *port) { must(t, p.Configure(PortConfig{RxQueues: 2, TxQueues: 2})) },
 			"set up":     func(p *port) { p.setUp(2, RxConfig{}); must(t, p.Stop()) },
 			"started":    func(p *port) { p.setUp(2, RxConfig{}) },
 		} {
@@ -272,7 +272,7 @@ func controls(d *Device) map[string]func() error {
 		"mtu":          func() error { return d.SetMTU(1400) },
 		"txqueuelen":   func() error { return d.SetTxQueueLen(10) },
 		"carrier":      func() error { return d.SetCarrier(false) },
-		"configure":    func() error { return d.Configure(PortConfig{5, 5}) },
+		"configure":    func() error { return d.Configure(PortConfig{RxQueues: 5, TxQueues: 5}) },
 	}
 }
 

@@ -110,6 +110,9 @@ func (d *Device) SetMTU(mtu int) error {
 		if err := d.fitAll(max(mtu, before.MTU)); err != nil { // frames of the old MTU still wait
 			return err
 		}
+		if err := d.boundLRO(); err != nil {
+			return err
+		}
 		return c.SetMTU(index, mtu)
 	})
 }
@@ -123,7 +126,7 @@ func (d *Device) fitAll(mtu int) error {
 		}
 		open := p.rx.gate.isOpen()
 		p.rx.gate.shut()
-		err = errors.Join(err, p.rx.fit(mtu))
+		err = errors.Join(err, p.rx.fit(d.rxShape(mtu)))
 		if open {
 			p.rx.gate.open()
 		}

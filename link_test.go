@@ -168,8 +168,9 @@ func TestMTU(t *testing.T) {
 			p.longest(mtu)
 			must(t, p.Stop())
 			must(t, p.Device.Start())
-			if rx := p.RxQueue(0); rx.segs != rx.segsFor(mtu) {
-				t.Fatalf("after Start with MTU %d, a slot has %d mbufs, want %d", mtu, rx.segs, rx.segsFor(mtu))
+			rx := p.RxQueue(0)
+			if want, _ := rx.slotFor(p.rxShape(mtu)); rx.segs != want {
+				t.Fatalf("after Start with MTU %d, a slot has %d mbufs, want %d", mtu, rx.segs, want)
 			}
 			p.longest(mtu)
 		}
@@ -236,7 +237,7 @@ func TestMTUWhileTrafficFlows(t *testing.T) {
 		pool := newPool(t, mbuf.Config{Count: 8192})
 		cache := pool.NewCache(256)
 		defer cache.Close()
-		must(t, p.Configure(PortConfig{1, 1}))
+		must(t, p.Configure(PortConfig{RxQueues: 1, TxQueues: 1}))
 		must(t, p.SetupRxQueue(0, RxConfig{Memory: cache}))
 		must(t, p.SetupTxQueue(0, TxConfig{Free: cache}))
 		must(t, p.Device.Start())

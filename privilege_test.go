@@ -66,7 +66,7 @@ func netAdminLife(t *testing.T) {
 		t.Errorf("link status is %+v", s)
 	}
 	must(t, d.Stop())
-	must(t, d.Configure(PortConfig{3, 3}))
+	must(t, d.Configure(PortConfig{RxQueues: 3, TxQueues: 3}))
 	must(t, d.SetupRxQueue(2, RxConfig{}))
 	must(t, d.SetupTxQueue(2, TxConfig{}))
 	must(t, d.Start())

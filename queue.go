@@ -13,9 +13,12 @@ import (
 	"github.com/rtap-project/rtap/mbuf"
 )
 
-// Configure gives the port its queue pairs (rte_eth_dev_configure). The port
-// must be stopped. Queues that it had before and still has keep their set-up;
-// the others are released, or must be set up.
+// Configure gives the port its queue pairs and its offloads
+// (rte_eth_dev_configure). The port must be stopped. Queues that it had before and
+// still has keep their set-up; the others are released, or must be set up. What the
+// kernel does for the port shows at once (ethtool -k).
+//
+// An offload that this kernel lacks is an [*OffloadError].
 func (d *Device) Configure(cfg PortConfig) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -23,6 +26,12 @@ func (d *Device) Configure(cfg PortConfig) error {
 		return d.opErr("configure", -1, err)
 	}
 	if err := d.stopped(); err != nil {
+		return d.opErr("configure", -1, err)
+	}
+	if err := d.checkOffloads(&cfg); err != nil {
+		return d.opErr("configure", -1, err)
+	}
+	if err := d.applyOffloads(cfg); err != nil {
 		return d.opErr("configure", -1, err)
 	}
 	return d.opErr("configure", -1, d.resize(cfg.RxQueues))
@@ -161,11 +170,15 @@ func (d *Device) SetupRxQueue(i int, cfg RxConfig) error {
 
 // ownPool is the pool for queues that brought no memory.
 func (d *Device) ownPool(ring int) (*mbuf.Pool, error) {
-	count := max(1024, 2*ring*len(d.pairs))
-	if d.shared != nil && d.shared.Count() >= count {
+	cfg := mbuf.Config{Name: d.name, Count: max(1024, 2*ring*len(d.pairs)), DataRoom: mbuf.DefaultDataRoom}
+	if d.conf.lro() && d.conf.RxOffloads&RxOffloadScatter == 0 {
+		// Whole frames, for which a few do: each is worth some forty packets.
+		cfg.Count, cfg.DataRoom = 2*ring*len(d.pairs), mbuf.MaxBufLen-mbuf.DefaultHeadroom
+	}
+	if d.shared != nil && d.shared.Count() >= cfg.Count && d.shared.DataRoom() == cfg.DataRoom {
 		return d.shared, nil
 	}
-	pool, err := mbuf.NewPool(mbuf.Config{Name: d.name, Count: count})
+	pool, err := mbuf.NewPool(cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -294,6 +307,9 @@ func (d *Device) start() error {
 			return fmt.Errorf("%w: %d", ErrQueueNotSetUp, i)
 		}
 	}
+	if err := d.shapeQueues(); err != nil {
+		return err
+	}
 	if err := d.attachQueues(); err != nil {
 		return errors.Join(err, d.detachQueues())
 	}
@@ -302,6 +318,25 @@ func (d *Device) start() error {
 		return errors.Join(err, d.stop())
 	}
 	return nil
+}
+
+// shapeQueues fits the queues to the interface and the configuration, and the
+// kernel's frames to the queues, before the first can come.
+func (d *Device) shapeQueues() error {
+	if err := d.locate(); err != nil {
+		return err
+	}
+	link, err := d.conn.Link(d.index)
+	if err != nil {
+		return err
+	}
+	for _, p := range d.pairs {
+		if err := p.rx.fit(d.rxShape(link.MTU)); err != nil {
+			return err
+		}
+		p.tx.fit(&d.conf)
+	}
+	return d.boundLRO()
 }
 
 // attachQueues attaches in order, because the kernel numbers queues as they come.
@@ -336,11 +371,6 @@ func (d *Device) openGates() error {
 	link, err := d.conn.Link(d.index)
 	if err != nil {
 		return err
-	}
-	for _, p := range d.pairs {
-		if err := p.rx.fit(link.MTU); err != nil {
-			return err
-		}
 	}
 	d.link.start(link)
 	if err := d.conn.SetUp(d.index); err != nil { // first: the kernel refuses what is sent while it is down

@@ -3,6 +3,7 @@
 package rtap
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 
@@ -11,9 +12,6 @@ import (
 	"github.com/rtap-project/rtap/internal/uring"
 	"github.com/rtap-project/rtap/mbuf"
 )
-
-// hdrLen is the virtio-net header in front of every packet.
-const hdrLen = tuntap.VnetHdrSize
 
 // frameOverhead is what a frame has beyond the MTU: the Ethernet header and two
 // VLAN tags.
@@ -42,11 +40,14 @@ type RxQueue struct {
 	// An mbuf of memory has room bytes for data, and front bytes before them for
 	// the header: none if the headroom is too small, the header then comes first
 	// in the data. The data otherwise starts where the program expects it.
-	room, front int
+	room, front, headroom int
 
-	// The shape of a slot, which follows the MTU.
+	// The shape of a slot, which follows the MTU and the offloads.
+	hdrLen   int   // bytes of the virtio-net header
 	segs     int   // mbufs
 	capacity int32 // bytes, header included; always more than a frame has
+
+	offloads uint64 // RxOffload*
 
 	// Slots 0 to filled-1 have mbufs: slot i has window[i*segs:(i+1)*segs],
 	// described by descs[i], and by the iovecs of the same numbers if segs > 1.
@@ -62,6 +63,8 @@ type RxQueue struct {
 	expect int // packets that the next burst will look for
 	idle   int // bursts in a row that found none
 
+	rejected [1]*mbuf.Mbuf
+
 	stats *rxCounters
 }
 
@@ -71,9 +74,7 @@ func (d *Device) newRxQueue(i, fd int, cfg RxConfig) (*RxQueue, error) {
 	if q.room = cfg.Memory.DataRoom(); q.room < minDataRoom {
 		return nil, &ConfigError{"RxConfig.Memory.DataRoom", q.room, fmt.Sprintf("at least %d", minDataRoom)}
 	}
-	if cfg.Memory.Headroom() >= hdrLen {
-		q.front = hdrLen
-	}
+	q.headroom = cfg.Memory.Headroom()
 	if pool, ok := cfg.Memory.(*mbuf.Pool); ok {
 		q.cache = pool.NewCache(min(cfg.Ring, mbuf.DefaultCacheSize))
 		q.alloc = q.cache
@@ -84,30 +85,56 @@ func (d *Device) newRxQueue(i, fd int, cfg RxConfig) (*RxQueue, error) {
 	}
 	q.done = make([]pktio.Completion, cfg.Ring)
 	q.descs = make([]pktio.Desc, cfg.Ring)
-	if err := q.shape(DefaultMTU); err != nil {
+	if err := q.fit(d.rxShape(DefaultMTU)); err != nil {
 		return nil, errors.Join(err, q.close())
 	}
 	return q, nil
 }
 
-// fit makes every slot large enough for frames of an interface with this MTU.
-// The gate is shut.
-func (q *RxQueue) fit(mtu int) error {
-	if q.segs == q.segsFor(mtu) {
+// rxShape is what a slot must be able to take, and what is to be done to it.
+type rxShape struct {
+	mtu      int
+	lro      int // bytes of the longest LRO frame asked for, 0: none
+	offloads uint64
+	hdrLen   int
+}
+
+// rxShape is that of an interface with this MTU as the port is configured.
+func (d *Device) rxShape(mtu int) rxShape {
+	s := rxShape{mtu: mtu, offloads: d.conf.RxOffloads, hdrLen: d.conf.hdrLen()}
+	if d.conf.lro() {
+		s.lro = cmp.Or(d.conf.MaxLROPktSize, MaxLROPktSize)
+	}
+	return s
+}
+
+// fit makes every slot large enough for s. The gate is shut.
+func (q *RxQueue) fit(s rxShape) error {
+	q.offloads = s.offloads
+	segs, front := q.slotFor(s)
+	if q.segs == segs && q.hdrLen == s.hdrLen {
 		return nil
 	}
-	return q.shape(mtu)
+	return q.shape(segs, s.hdrLen, front)
 }
 
-func (q *RxQueue) segsFor(mtu int) int {
+// slotFor is how many mbufs a slot needs, and how much of the header goes in front of
+// the first one's data.
+func (q *RxQueue) slotFor(s rxShape) (segs, front int) {
+	if q.headroom >= s.hdrLen {
+		front = s.hdrLen
+	}
+	frame := s.mtu + frameOverhead
+	if s.offloads&RxOffloadScatter != 0 {
+		frame = max(frame, s.lro)
+	}
 	// One byte more than the longest frame, so that a full slot means that the
 	// frame was cut.
-	n := hdrLen - q.front + mtu + frameOverhead + 1
-	return (n + q.room - 1) / q.room
+	bytes := s.hdrLen - front + frame + 1
+	return (bytes + q.room - 1) / q.room, front
 }
 
-func (q *RxQueue) shape(mtu int) error {
-	segs := q.segsFor(mtu)
+func (q *RxQueue) shape(segs, hdrLen, front int) error {
 	vec, err := uring.NewVectors(max(1, q.depth*segs), 0)
 	if err != nil {
 		return err
@@ -116,12 +143,15 @@ func (q *RxQueue) shape(mtu int) error {
 	if q.vec != nil {
 		err = q.vec.Close()
 	}
-	q.vec, q.segs = vec, segs
+	q.vec, q.segs, q.hdrLen, q.front = vec, segs, hdrLen, front
 	q.capacity = int32(q.front + segs*q.room)
 	q.window = make([]*mbuf.Mbuf, q.depth*segs)
 	q.spare = make([]*mbuf.Mbuf, 0, q.depth*segs)
 	return err
 }
+
+// longest is the longest frame that a slot can take.
+func (q *RxQueue) longest() int { return int(q.capacity) - q.hdrLen - 1 }
 
 // drain gives every mbuf of the window back. The control plane does this while
 // the gate is shut, but not while the goroutine that polls stands still: a cache
@@ -272,12 +302,18 @@ func (q *RxQueue) describe(i int) {
 func (q *RxQueue) collect(bufs []*mbuf.Mbuf, done []pktio.Completion) int {
 	n, bytes, bad := 0, 0, 0
 	for _, c := range done {
-		if c.Res <= hdrLen || c.Res >= q.capacity {
+		if c.Res <= int32(q.hdrLen) || c.Res >= q.capacity {
 			bad += q.refused(c)
 			continue
 		}
-		m := q.take(int(c.Index), int(c.Res)-hdrLen)
-		bytes += int(m.PktLen)
+		length := int(c.Res) - q.hdrLen
+		m := q.take(int(c.Index), length)
+		if !q.inspect(m) {
+			bad++
+			q.reject(m)
+			continue
+		}
+		bytes += length
 		bufs[n] = m
 		n++
 	}
@@ -287,6 +323,12 @@ func (q *RxQueue) collect(bufs []*mbuf.Mbuf, done []pktio.Completion) int {
 		q.stats.errors.Add(uint64(bad))
 	}
 	return n
+}
+
+// reject gives a packet back that cannot be handed out.
+func (q *RxQueue) reject(m *mbuf.Mbuf) {
+	q.rejected[0] = m
+	q.alloc.FreeBulk(q.rejected[:])
 }
 
 // refused is how many errors a completion without a packet counts for: none if
@@ -310,7 +352,7 @@ func (q *RxQueue) take(i, length int) *mbuf.Mbuf {
 	if q.segs == 1 {
 		m.DataLen = uint16(length)
 		if q.front == 0 {
-			m.DataOff += hdrLen
+			m.DataOff += uint16(q.hdrLen)
 		}
 		return m
 	}
@@ -321,8 +363,8 @@ func (q *RxQueue) take(i, length int) *mbuf.Mbuf {
 func (q *RxQueue) scatter(m *mbuf.Mbuf, rest []*mbuf.Mbuf, length int) {
 	first := q.room
 	if q.front == 0 {
-		m.DataOff += hdrLen
-		first -= hdrLen
+		m.DataOff += uint16(q.hdrLen)
+		first -= q.hdrLen
 	}
 	m.DataLen = uint16(min(length, first))
 	length -= int(m.DataLen)

@@ -29,7 +29,7 @@ func TestStats(t *testing.T) {
 		must(t, p.Device.Start())
 		p.traffic(want)
 		must(t, p.Stop())
-		must(t, p.Configure(PortConfig{2, 2}))
+		must(t, p.Configure(PortConfig{RxQueues: 2, TxQueues: 2}))
 		p.checkStats(want)
 		must(t, p.Device.Start())
 		p.traffic(want)

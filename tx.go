@@ -19,9 +19,14 @@ type TxQueue struct {
 	regions []mbuf.Region  // registered with writer
 	writer  pktio.Writer
 
+	hdrLen int       // bytes of the virtio-net header
+	allow  txAllow   // what packets may ask for
+	peek   [512]byte // headers of a chain in one piece
+
 	// The packets of one system call: descs[i] is sent[i] bytes long. Packets
 	// that are not one piece of memory with room for the header in front are
-	// described by iovecs, whose first is an all-zero header.
+	// described by iovecs. The first of these is packet i's part of the scratch
+	// memory: the header, and whatever of the packet the driver rewrote.
 	descs  []pktio.Desc
 	sent   []uint32
 	failed []pktio.Completion
@@ -47,13 +52,20 @@ func (d *Device) newTxQueue(i, fd int, cfg TxConfig) (*TxQueue, error) {
 		failed:  make([]pktio.Completion, cfg.Ring),
 	}
 	var err error
-	if q.vec, err = uring.NewVectors(max(maxSegs+1, cfg.Ring*iovecsPerPacket), hdrLen); err != nil {
+	if q.vec, err = uring.NewVectors(max(maxSegs+1, cfg.Ring*iovecsPerPacket), cfg.Ring*txScratch); err != nil {
 		return nil, err
 	}
+	q.fit(&d.conf)
 	if q.writer, err = d.engine.NewWriter(fd, cfg.Ring, pktioRegions(cfg.Regions)); err != nil {
 		return nil, errors.Join(err, q.close())
 	}
 	return q, nil
+}
+
+// fit prepares the queue for a configuration. The gate is shut.
+func (q *TxQueue) fit(c *PortConfig) {
+	q.hdrLen = c.hdrLen()
+	q.allow = newTxAllow(c)
 }
 
 func (q *TxQueue) close() error {
@@ -69,7 +81,8 @@ func (q *TxQueue) close() error {
 // that the kernel was short of memory, that the port is stopped or gone (see
 // Device.Err), or that another goroutine is in a burst on this queue. A packet that
 // the kernel refuses (link down, no Ethernet header, more than 1023 segments) is
-// taken, freed and counted in oerrors, and so is nil.
+// taken, freed and counted in oerrors, and so are nil and a packet whose flags
+// contradict it or ask for an offload that is not enabled: see Prepare.
 //
 // The bytes in front of the data of a packet's first mbuf may be overwritten,
 // unless that buffer is shared. One system call for as many packets as the ring
@@ -112,39 +125,67 @@ func (q *TxQueue) describe(bufs []*mbuf.Mbuf) int {
 		if m == nil {
 			return i
 		}
-		if m.NbSegs == 1 && m.IsWritable() {
-			if h := m.Front(hdrLen); h != nil {
-				clear(h)
-				q.descs[i] = pktio.Desc{Addr: m.DataAddr() - hdrLen, Len: uint32(m.DataLen) + hdrLen}
-				q.sent[i] = uint32(m.DataLen)
-				continue
+		if m.OlFlags&mbuf.TxOffloadMask != 0 {
+			if !q.request(i, m) {
+				return i
 			}
+			continue
 		}
-		if !q.gather(i, m) {
+		if h := q.inFront(i, m); h != nil {
+			clear(h)
+			continue
+		}
+		h := q.scratch(i)[:q.hdrLen]
+		clear(h)
+		if !q.gather(i, m, len(h), 0) {
 			return i
 		}
 	}
 	return n
 }
 
-// gather describes packet m by iovecs, or reports that they do not suffice.
-func (q *TxQueue) gather(i int, m *mbuf.Mbuf) bool {
+// inFront describes packet m with the header in front of its data, and returns
+// where that goes. It is nil if m must be described by iovecs.
+func (q *TxQueue) inFront(i int, m *mbuf.Mbuf) []byte {
+	if m.NbSegs != 1 || !m.IsWritable() {
+		return nil
+	}
+	h := m.Front(q.hdrLen)
+	if h != nil {
+		q.descs[i] = pktio.Desc{Addr: m.DataAddr() - uintptr(q.hdrLen), Len: uint32(m.DataLen) + uint32(q.hdrLen)}
+		q.sent[i] = uint32(m.DataLen)
+	}
+	return h
+}
+
+// scratch is packet i's.
+func (q *TxQueue) scratch(i int) []byte { return q.vec.Scratch[i*txScratch : (i+1)*txScratch] }
+
+// gather describes packet m by iovecs: head bytes of scratch memory, which stand for
+// the header and the first skip bytes of the packet, and the rest of it. It is
+// false if the iovecs do not suffice.
+func (q *TxQueue) gather(i int, m *mbuf.Mbuf, head, skip int) bool {
 	iov := q.vec.Iov[q.iovs:]
 	if len(iov) < 2 || int(m.NbSegs) > min(maxSegs, len(iov)-1) {
 		return false
 	}
-	iov[0] = uring.Iovec{Base: q.vec.ScratchAddr(0), Len: hdrLen}
-	n, bytes := 1, uint32(0)
-	for s := m; s != nil; s = s.Next {
-		if n > int(m.NbSegs) { // longer than it says
+	iov[0] = uring.Iovec{Base: q.vec.ScratchAddr(i * txScratch), Len: uintptr(head)}
+	n, bytes := 1, head-q.hdrLen
+	for s, left := m, int(m.NbSegs); s != nil; s, left = s.Next, left-1 {
+		if left == 0 { // longer than it says
 			return false
 		}
-		iov[n] = uring.Iovec{Base: s.DataAddr(), Len: uintptr(s.DataLen)}
-		bytes += uint32(s.DataLen)
+		size := int(s.DataLen)
+		cut := min(skip, size)
+		if skip -= cut; cut == size && size > 0 {
+			continue
+		}
+		iov[n] = uring.Iovec{Base: s.DataAddr() + uintptr(cut), Len: uintptr(size - cut)}
+		bytes += size - cut
 		n++
 	}
 	q.descs[i] = pktio.Desc{Addr: q.vec.Addr(q.iovs), NIov: uint32(n)}
-	q.sent[i] = bytes
+	q.sent[i] = uint32(bytes)
 	q.iovs += n
 	return true
 }

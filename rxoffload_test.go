@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
+//go:build linux
+
+package rtap
+
+import (
+	"bytes"
+	"testing"
+
+	"github.com/rtap-project/rtap/internal/pktio"
+	"github.com/rtap-project/rtap/mbuf"
+	"github.com/rtap-project/rtap/vnethdr"
+)
+
+// deliver puts a frame and the kernel's header into slot i of q, as a read does, and
+// returns what the read says.
+func deliver(q *RxQueue, i int, hdr *vnethdr.Header, frame []byte) pktio.Completion {
+	rest := frame
+	for s, m := range q.slot(i) {
+		at := m.DataOff
+		if s == 0 && q.front == 0 {
+			m.DataOff += uint16(q.hdrLen)
+		}
+		m.DataLen = uint16(min(len(rest), int(m.BufLen-m.DataOff)))
+		rest = rest[copy(m.Bytes(), rest):]
+		if s == 0 {
+			hdr.Encode(m.Front(q.hdrLen))
+		}
+		m.DataOff, m.DataLen = at, 0
+	}
+	return pktio.Completion{Index: uint32(i), Res: int32(q.hdrLen + len(frame))}
+}
+
+// fakeReceive is what a queue with these offloads makes of a frame that the kernel
+// hands over with hdr: nil if it is counted as an error. The caller frees it.
+func fakeReceive(t *testing.T, pool *mbuf.Pool, c PortConfig, hdr vnethdr.Header, frame []byte) *mbuf.Mbuf {
+	t.Helper()
+	var q *RxQueue
+	e := &fakeEngine{read: func(_ []pktio.Desc, done []pktio.Completion) int {
+		done[0] = deliver(q, 0, &hdr, frame)
+		return 1
+	}}
+	q = fakeRx(t, e, RxConfig{Memory: pool, Ring: 1}, 9000)
+	d := &Device{conf: c}
+	must(t, q.fit(d.rxShape(9000)))
+	var bufs [1]*mbuf.Mbuf
+	n := q.Burst(bufs[:])
+	if want := uint64(1 - n); q.stats.errors.Load() != want {
+		t.Fatalf("%d packets, and %d errors", n, q.stats.errors.Load())
+	}
+	if n == 1 && q.stats.bytes.Load() != uint64(len(frame)) {
+		t.Fatalf("ibytes %d, want %d", q.stats.bytes.Load(), len(frame))
+	}
+	return bufs[0]
+}
+
+const everyRx = RxOffloadChecksum | RxOffloadTCPLRO | RxOffloadUDPLRO | RxOffloadTunnelLRO
+
+// rxCase is a frame, what the kernel says of it, and what the mbuf must say.
+type rxCase struct {
+	name     string
+	offloads uint64
+	hdr      vnethdr.Header
+	frame    []byte
+
+	flags    uint64
+	ptype    uint32
+	lengths  mbuf.Lengths
+	data     []byte // nil: the frame as it was
+	tci, out uint16
+	refused  bool
+}
+
+const (
+	etherIP  = mbuf.PTypeL2Ether | mbuf.PTypeL3IPv4
+	etherIP6 = mbuf.PTypeL2Ether | mbuf.PTypeL3IPv6
+)
+
+// needsCsum is the kernel's header of a packet whose checksum is partial.
+func needsCsum(s spec) vnethdr.Header {
+	start := s.lengths().L4Start()
+	return vnethdr.Header{Flags: vnethdr.FlagNeedsCsum, CsumStart: uint16(start), CsumOffset: uint16(s.cksumAt() - start)}
+}
+
+// large is that of a frame that is several packets.
+func large(s spec, gso uint8, size int) vnethdr.Header {
+	h := needsCsum(s)
+	h.GSOType, h.GSOSize, h.HdrLen = gso, uint16(size), uint16(s.lengths().Headers())
+	if s.vxlan != nil {
+		l := s.lengths()
+		h.OuterTransport, h.InnerNetwork = uint16(l.OuterL2+l.OuterL3), uint16(l.IPStart())
+	}
+	return h
+}
+
+func withSeg(l mbuf.Lengths, size int) mbuf.Lengths {
+	l.TSOSegSize = size
+	return l
+}
+
+func rxCases() []rxCase {
+	tcp4, tcp6 := spec{payload: 100}, spec{v6: true, payload: 100}
+	udp4, udp6 := spec{udp: true, payload: 100}, spec{udp: true, v6: true, payload: 100}
+	vlan := spec{tags: []uint32{0x8100<<16 | 0x6005}, payload: 100}
+	qinq := spec{tags: []uint32{0x88a8<<16 | 7, 0x8100<<16 | 0x2005}, payload: 100}
+	twice := spec{tags: []uint32{0x8100<<16 | 7, 0x8100<<16 | 8}, payload: 100}
+	inner := spec{payload: 3000}
+	tunnel := spec{udp: true, vxlan: &inner}
+	vxlanTCP := etherIP | mbuf.PTypeL4UDP | mbuf.PTypeTunnelVXLAN | mbuf.PTypeInnerL2Ether | mbuf.PTypeInnerL3IPv4 | mbuf.PTypeInnerL4TCP
+	badIP := tcp4.build()
+	badIP[24]++
+	experimental := frame(60, 1)
+	tunnelHdr := large(tunnel, vnethdr.GSOTCPv4|vnethdr.GSOUDPTunnelIPv4, 1000)
+	tunnelCsum := tunnelHdr
+	tunnelCsum.Flags |= vnethdr.FlagUDPTunnelCsum
+	wrongPlace := tunnelHdr
+	wrongPlace.InnerNetwork++
+	outerUDP := spec{udp: true, vxlan: &spec{payload: 100}} // what is to be completed is the outer checksum
+	outerCsum := vnethdr.Header{Flags: vnethdr.FlagNeedsCsum, CsumStart: 34, CsumOffset: 6}
+	return []rxCase{
+		{name: "nothing known", frame: tcp4.build(), ptype: etherIP | mbuf.PTypeL4TCP, lengths: tcp4.lengths()},
+		{name: "no IP", frame: experimental, ptype: mbuf.PTypeL2Ether, lengths: mbuf.Lengths{L2: 14}},
+		{name: "good", hdr: vnethdr.Header{Flags: vnethdr.FlagDataValid}, frame: udp6.build(),
+			flags: mbuf.RxL4CksumGood, ptype: etherIP6 | mbuf.PTypeL4UDP, lengths: udp6.lengths()},
+		{name: "good, of no layer 4", hdr: vnethdr.Header{Flags: vnethdr.FlagDataValid}, frame: experimental,
+			ptype: mbuf.PTypeL2Ether, lengths: mbuf.Lengths{L2: 14}},
+		{name: "IPv4 header good", offloads: RxOffloadIPv4Cksum, frame: tcp4.build(), flags: mbuf.RxIPCksumGood, ptype: etherIP | mbuf.PTypeL4TCP, lengths: tcp4.lengths()},
+		{name: "IPv4 header bad", offloads: RxOffloadIPv4Cksum, frame: badIP, flags: mbuf.RxIPCksumBad, ptype: etherIP | mbuf.PTypeL4TCP, lengths: tcp4.lengths()},
+		{name: "IPv4 header not looked at", frame: badIP, ptype: etherIP | mbuf.PTypeL4TCP, lengths: tcp4.lengths()},
+		{name: "IPv6 has none", offloads: RxOffloadIPv4Cksum, frame: tcp6.build(), ptype: etherIP6 | mbuf.PTypeL4TCP, lengths: tcp6.lengths()},
+
+		{name: "partial TCP v4", offloads: everyRx, hdr: needsCsum(tcp4), frame: tcp4.partial(),
+			flags: mbuf.RxL4CksumNone | mbuf.RxIPCksumGood, ptype: etherIP | mbuf.PTypeL4TCP, lengths: tcp4.lengths()},
+		{name: "partial UDP v6", offloads: everyRx, hdr: needsCsum(udp6), frame: udp6.partial(),
+			flags: mbuf.RxL4CksumNone, ptype: etherIP6 | mbuf.PTypeL4UDP, lengths: udp6.lengths()},
+		{name: "partial in VXLAN", offloads: RxOffloadTCPCksum, hdr: needsCsum(tunnel), frame: tunnel.partial(),
+			flags: mbuf.RxL4CksumNone, ptype: vxlanTCP, lengths: tunnel.lengths()},
+		{name: "partial around VXLAN", offloads: RxOffloadTCPCksum, hdr: outerCsum, frame: outerUDP.build(),
+			flags: mbuf.RxL4CksumNone, ptype: etherIP | mbuf.PTypeL4UDP, lengths: mbuf.Lengths{L2: 14, L3: 20, L4: 8}},
+
+		{name: "LRO v4", offloads: everyRx, hdr: large(inner, vnethdr.GSOTCPv4, 1448), frame: inner.partial(),
+			flags: mbuf.RxLRO | mbuf.RxL4CksumNone | mbuf.RxIPCksumGood, ptype: etherIP | mbuf.PTypeL4TCP, lengths: withSeg(inner.lengths(), 1448)},
+		{name: "LRO v6 with ECN", offloads: everyRx, hdr: large(spec{v6: true}, vnethdr.GSOTCPv6|vnethdr.GSOECN, 1428), frame: spec{v6: true, payload: 5000, flags: tcpCWR}.partial(),
+			flags: mbuf.RxLRO | mbuf.RxL4CksumNone, ptype: etherIP6 | mbuf.PTypeL4TCP, lengths: withSeg(tcp6.lengths(), 1428)},
+		{name: "LRO of UDP", offloads: everyRx, hdr: large(udp4, vnethdr.GSOUDPL4, 10), frame: udp4.partial(),
+			flags: mbuf.RxLRO | mbuf.RxL4CksumNone | mbuf.RxIPCksumGood, ptype: etherIP | mbuf.PTypeL4UDP, lengths: withSeg(udp4.lengths(), 10)},
+		{name: "LRO in VXLAN", offloads: RxOffloadTCPLRO | RxOffloadTunnelLRO, hdr: tunnelHdr, frame: tunnel.partial(),
+			flags: mbuf.RxLRO | mbuf.RxL4CksumNone, ptype: vxlanTCP, lengths: withSeg(tunnel.lengths(), 1000)},
+		{name: "LRO in VXLAN with checksum", offloads: RxOffloadTCPLRO | RxOffloadTunnelLRO, hdr: tunnelCsum, frame: tunnel.partial(),
+			flags: mbuf.RxLRO | mbuf.RxL4CksumNone | mbuf.RxOuterL4CksumInvalid, ptype: vxlanTCP, lengths: withSeg(tunnel.lengths(), 1000)},
+		{name: "LRO in VXLAN elsewhere", offloads: RxOffloadTCPLRO | RxOffloadTunnelLRO, hdr: wrongPlace, frame: tunnel.partial(), refused: true},
+		{name: "LRO of what is no TCP", offloads: everyRx, hdr: large(udp4, vnethdr.GSOTCPv4, 10), frame: udp4.partial(), refused: true},
+		{name: "LRO of unknown kind", offloads: everyRx, hdr: large(udp4, 2, 10), frame: udp4.partial(), refused: true},
+		{name: "LRO of size 0", offloads: everyRx, hdr: large(udp4, vnethdr.GSOUDPL4, 0), frame: udp4.partial(), refused: true},
+
+		{name: "VLAN kept", hdr: needsCsum(vlan), frame: vlan.partial(),
+			flags: mbuf.RxL4CksumNone, ptype: mbuf.PTypeL2EtherVLAN | mbuf.PTypeL3IPv4 | mbuf.PTypeL4TCP, lengths: vlan.lengths()},
+		{name: "VLAN stripped", offloads: RxOffloadVLANStrip, hdr: needsCsum(vlan), frame: vlan.partial(), data: tcp4.partial(), tci: 0x6005,
+			flags: mbuf.RxVLAN | mbuf.RxVLANStripped | mbuf.RxL4CksumNone, ptype: etherIP | mbuf.PTypeL4TCP, lengths: tcp4.lengths()},
+		{name: "VLAN not stripped by QinQ", offloads: RxOffloadQinQStrip, frame: vlan.build(),
+			ptype: mbuf.PTypeL2EtherVLAN | mbuf.PTypeL3IPv4 | mbuf.PTypeL4TCP, lengths: vlan.lengths()},
+		{name: "one of two tags stripped", offloads: RxOffloadVLANStrip | RxOffloadQinQStrip, frame: twice.build(), data: spec{tags: twice.tags[1:], payload: 100}.build(), tci: 7,
+			flags: mbuf.RxVLAN | mbuf.RxVLANStripped, ptype: mbuf.PTypeL2EtherVLAN | mbuf.PTypeL3IPv4 | mbuf.PTypeL4TCP, lengths: vlan.lengths()},
+		{name: "QinQ stripped", offloads: RxOffloadVLANStrip | RxOffloadQinQStrip, hdr: needsCsum(qinq), frame: qinq.partial(), data: tcp4.partial(), tci: 0x2005, out: 7,
+			flags: mbuf.RxVLAN | mbuf.RxVLANStripped | mbuf.RxQinQ | mbuf.RxQinQStripped | mbuf.RxL4CksumNone, ptype: etherIP | mbuf.PTypeL4TCP, lengths: tcp4.lengths()},
+		{name: "QinQ not stripped by VLAN", offloads: RxOffloadVLANStrip, frame: qinq.build(),
+			ptype: mbuf.PTypeL2EtherQinQ | mbuf.PTypeL3IPv4 | mbuf.PTypeL4TCP, lengths: qinq.lengths()},
+	}
+}
+
+// TestRxDescribe: the mbuf says what the kernel and the packet say, whatever the
+// mbufs' size and headroom.
+func TestRxDescribe(t *testing.T) {
+	for _, cfg := range []mbuf.Config{{DataRoom: 9200}, {DataRoom: 9200, Headroom: -1}, {DataRoom: 512}, {DataRoom: 300, Headroom: 12}} {
+		cfg.Name, cfg.Count = "describe", 128
+		pool := newPool(t, cfg)
+		for _, c := range rxCases() {
+			t.Run(c.name, func(t *testing.T) {
+				m := fakeReceive(t, pool, PortConfig{RxOffloads: c.offloads}, c.hdr, c.frame)
+				defer m.Free()
+				if c.refused != (m == nil) {
+					t.Fatalf("refused: %v, want %v", m == nil, c.refused)
+				}
+				if m != nil {
+					c.check(t, m)
+				}
+			})
+		}
+	}
+}
+
+func (c *rxCase) check(t *testing.T, m *mbuf.Mbuf) {
+	t.Helper()
+	want := c.data
+	if want == nil {
+		want = c.frame
+	}
+	if got := m.AppendTo(nil); !bytes.Equal(got, want) || m.Check() != nil {
+		t.Errorf("data is\n% x, want\n% x (%v)", got, want, m.Check())
+	}
+	if m.OlFlags != c.flags || m.PacketType != c.ptype {
+		t.Errorf("flags %#x, type %#x: want %#x, %#x", m.OlFlags, m.PacketType, c.flags, c.ptype)
+	}
+	if got := m.Lengths(); got != c.lengths {
+		t.Errorf("lengths %+v, want %+v", got, c.lengths)
+	}
+	if m.VlanTCI != c.tci || m.VlanTCIOuter != c.out {
+		t.Errorf("tags %#x, %#x: want %#x, %#x", m.VlanTCIOuter, m.VlanTCI, c.out, c.tci)
+	}
+}
+
+// TestRxUnnameable: a partial checksum that the mbuf has no words for is completed.
+func TestRxUnnameable(t *testing.T) {
+	pool := newPool(t, mbuf.Config{Name: "unnameable", Count: 64})
+	f := frame(101, 3) // of no protocol that is known
+	hdr := vnethdr.Header{Flags: vnethdr.FlagNeedsCsum, CsumStart: 20, CsumOffset: 8}
+	m := fakeReceive(t, pool, PortConfig{RxOffloads: RxOffloadTCPCksum}, hdr, f)
+	defer m.Free()
+	sum := checksum(append(bytes.Clone(f[20:]), 0))
+	f[28], f[29] = byte(sum>>8), byte(sum)
+	if err := sameBytes(m.AppendTo(nil), f); err != nil || m.OlFlags != 0 {
+		t.Fatalf("flags %#x, %v", m.OlFlags, err)
+	}
+	hdr.CsumStart = 100
+	if m := fakeReceive(t, pool, PortConfig{RxOffloads: RxOffloadTCPCksum}, hdr, f); m != nil {
+		m.Free()
+		t.Fatal("a checksum outside the packet is no error")
+	}
+}
