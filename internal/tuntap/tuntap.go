@@ -53,7 +53,7 @@ const (
 	// shorter, every read fails with EFAULT, and the frame is lost.
 	OffloadUDPTunnelGSO uint32 = 0x80
 	// OffloadUDPTunnelGSOCsum is for tunnels with an outer checksum, with OffloadUDPTunnelGSO.
-	OffloadUDPTunnelGSOCsum uint32 = 0x200
+	OffloadUDPTunnelGSOCsum uint32 = 0x100
 )
 
 // ErrForeign is in the chain of Attach's error when an interface of that name exists and is not a
