@@ -19,7 +19,7 @@ import (
 
 // wanted are the modules that the tests need. Debian builds each of them as a module in every release; what
 // else they use (packet sockets, IPv6, io_uring) is part of the kernel proper.
-var wanted = []string{"tun", "veth", "dummy"}
+var wanted = []string{"tun", "veth", "dummy", "bridge", "8021q", "vxlan"}
 
 // params are modules' parameters by file name. dummy would make an interface in the first namespace.
 var params = map[string]string{"dummy.ko": "numdummies=0"}
@@ -48,7 +48,7 @@ func fetchKernel(ctx context.Context, cfg *config, mirror, suite string) (*kerne
 		return nil, err
 	}
 	k := &kernel{version: version, dir: filepath.Join(cfg.cache, "kernel", version)}
-	if k.readLoadOrder() == nil {
+	if k.readLoadOrder() == nil && k.hasWanted() {
 		return k, nil
 	}
 	debs, err := a.download(ctx, names)
@@ -73,6 +73,16 @@ func (k *kernel) readLoadOrder() error {
 	body, err := os.ReadFile(filepath.Join(k.dir, loadOrder))
 	k.modules = strings.Fields(string(body))
 	return err
+}
+
+// hasWanted is false for a directory that was made when less was wanted.
+func (k *kernel) hasWanted() bool {
+	for _, name := range wanted {
+		if !slices.ContainsFunc(k.modules, func(file string) bool { return moduleName(file) == name }) {
+			return false
+		}
+	}
+	return true
 }
 
 // unpack takes image and modules out of the packages.
