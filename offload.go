@@ -63,7 +63,7 @@ const (
 	TxOffloadGENEVETnlTSO   uint64 = 1 << 12 // likewise mbuf.TxTunnelGENEVE
 	TxOffloadMultiSegs      uint64 = 1 << 15 // a packet may be a chain of mbufs: always
 	TxOffloadUDPTnlTSO      uint64 = 1 << 18 // likewise mbuf.TxTunnelUDP
-	TxOffloadOuterUDPCksum  uint64 = 1 << 20 // mbuf.TxOuterUDPCksum, with segmentation; without, Prepare does it
+	TxOffloadOuterUDPCksum  uint64 = 1 << 20 // mbuf.TxOuterUDPCksum, done by the driver unless the packet is cut
 )
 
 // MaxLROPktSize is the longest LRO frame: what the kernel makes at most, 65535

@@ -5,6 +5,7 @@ package rtap
 import (
 	"encoding/binary"
 	"errors"
+	"math/bits"
 
 	"github.com/rtap-project/rtap/header"
 	"github.com/rtap-project/rtap/mbuf"
@@ -150,11 +151,12 @@ func (p *txPlan) outer() bool {
 	if v4 == v6 || p.has(mbuf.TxOuterIPCksum) && !v4 {
 		return false
 	}
-	// Without segmentation Prepare completes that checksum: the kernel completes one.
-	if p.has(mbuf.TxOuterUDPCksum) && !p.has(txSeg) {
+	if !p.isIP(p.lengths.OuterL2, p.lengths.OuterL3, v6) {
 		return false
 	}
-	return p.isIP(p.lengths.OuterL2, p.lengths.OuterL3, v6)
+	udp := p.lengths.OuterL2 + p.lengths.OuterL3
+	return !p.has(mbuf.TxOuterUDPCksum) ||
+		p.carries(p.lengths.OuterL2, p.lengths.OuterL3, protoUDP, v6) && p.lengths.L2 >= minUDP && len(p.headers) >= udp+minUDP
 }
 
 // inner checks what is to be completed or cut, in a packet of total bytes.
@@ -182,7 +184,7 @@ func (p *txPlan) inner(total int) bool {
 		proto, minLen, p.cksum = protoUDP, minUDP, udpCksumOffset
 	}
 	start := p.lengths.L4Start()
-	if len(p.headers) < start+minLen || !p.carries(ip, proto, v6) {
+	if len(p.headers) < start+minLen || !p.carries(ip, p.lengths.L3, proto, v6) {
 		return false
 	}
 	return !p.has(txSeg) || p.segments(total, tcp, v6)
@@ -199,12 +201,12 @@ func (p *txPlan) isIP(at, length int, v6 bool) bool {
 	return length >= minIPv4 && int(p.headers[at]) == 4<<4|length/4 && length&3 == 0
 }
 
-// carries reports whether the IP header at that place carries proto, and is not a
-// fragment. Of extension headers only the length is checked.
-func (p *txPlan) carries(ip int, proto byte, v6 bool) bool {
+// carries reports whether the IP header of that place and length carries proto, and
+// is not a fragment. Of extension headers only the length is checked.
+func (p *txPlan) carries(ip, length int, proto byte, v6 bool) bool {
 	h := p.headers[ip:]
 	if v6 {
-		return p.lengths.L3 > minIPv6 || h[6] == proto
+		return length > minIPv6 || h[6] == proto
 	}
 	return h[9] == proto && binary.BigEndian.Uint16(h[6:])&ipv4Fragment == 0
 }
@@ -249,11 +251,18 @@ func (p *txPlan) edits() bool {
 	if p.has(mbuf.TxOuterIPCksum) {
 		p.head = p.lengths.OuterL2 + p.lengths.OuterL3
 	}
-	if p.has(mbuf.TxIPCksum) {
+	if p.sumsOuterUDP() {
+		p.head = p.lengths.OuterL2 + p.lengths.OuterL3 + minUDP
+	}
+	if p.has(mbuf.TxIPCksum) || p.sumsOuterUDP() && p.cksum != 0 {
 		p.head = p.lengths.L4Start()
 	}
 	return p.head <= headMax
 }
+
+// sumsOuterUDP reports whether the driver completes the outer UDP checksum: the
+// kernel completes one checksum of a packet, and both only of one that it cuts.
+func (p *txPlan) sumsOuterUDP() bool { return p.has(mbuf.TxOuterUDPCksum) && !p.has(txSeg) }
 
 // header is what the kernel is told.
 func (p *txPlan) header() (h vnethdr.Header) {
@@ -299,7 +308,34 @@ func (p *txPlan) rewrite(m *mbuf.Mbuf, dst []byte) int {
 	if p.has(mbuf.TxIPCksum) {
 		putIPv4Cksum(dst[p.tags+p.lengths.IPStart():][:p.lengths.L3])
 	}
+	if p.sumsOuterUDP() {
+		p.putOuterUDP(m, dst[p.tags:p.tags+p.head])
+	}
 	return n
+}
+
+// putOuterUDP completes the outer UDP checksum in head, the packet's first bytes as
+// they will be sent. If the kernel completes the inner checksum, what is behind its
+// start need not be read: its sum will be the complement of what that checksum began
+// with (local checksum offload, Documentation/networking/checksum-offloads.rst).
+func (p *txPlan) putOuterUDP(m *mbuf.Mbuf, head []byte) {
+	udp := p.lengths.OuterL2 + p.lengths.OuterL3
+	field := head[udp+udpCksumOffset:][:2]
+	clear(field)
+	sum := header.Add(header.PseudoSum(head[p.lengths.OuterL2:], protoUDP, int(m.PktLen)-udp), header.Sum(head[udp:]))
+	rest := uint16(0)
+	if p.cksum != 0 {
+		rest = ^binary.BigEndian.Uint16(p.headers[p.lengths.L4Start()+p.cksum:])
+	} else {
+		rest = header.SumChain(m, len(head), int(m.PktLen)-len(head))
+	}
+	if (len(head)-udp)&1 != 0 {
+		rest = bits.ReverseBytes16(rest)
+	}
+	if sum = ^header.Add(sum, rest); sum == 0 {
+		sum = 0xffff
+	}
+	binary.BigEndian.PutUint16(field, sum)
 }
 
 func putTag(dst []byte, tpid, tci uint16) int {
