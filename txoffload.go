@@ -234,7 +234,11 @@ func (p *txPlan) segments(total int, tcp, v6 bool) bool {
 	} else if p.has(txOuter) {
 		return false // a tunnel of which kind?
 	}
-	return length == p.lengths.L4 && length >= minUDP && p.lengths.TSOSegSize > 0 && total > p.lengths.Headers()
+	payload := total - p.lengths.Headers()
+	if payload <= p.lengths.TSOSegSize {
+		p.gso = 0 // one packet already: the kernel would drop it if TCP has options (tcp_gso_segment)
+	}
+	return length == p.lengths.L4 && length >= minUDP && p.lengths.TSOSegSize > 0 && payload >= 0
 }
 
 // edits finds out what of the packet the driver itself must write.
