@@ -31,7 +31,7 @@ type Config struct {
 	// Topology pairs the ports (zero: Paired). icmpecho answers on the port it received from regardless.
 	Topology Topology
 
-	// EthPeers gives, by number of the *sending* port, the destination MAC address that mac and txonly write.
+	// EthPeers gives, by number of the *sending* port, the destination MAC address that mac, csum and txonly write.
 	// A port that is not in it has testpmd's default, 02:00:00:00:00:NN with NN the port's number.
 	EthPeers map[int][6]byte
 	// TxRetries is how often a stream offers the rest of a burst again when the Tx queue did not take all of
@@ -46,10 +46,13 @@ type Config struct {
 	TxIPSrc, TxIPDst netip.Addr
 	// TxUDPSrc and TxUDPDst are the UDP ports in txonly packets (0: 9, discard).
 	TxUDPSrc, TxUDPDst uint16
-	// Alloc gives a worker the mbufs that it builds packets from; only txonly calls it, once for each worker,
-	// in New. The same *mbuf.Pool may be returned for all; an mbuf.Cache may serve one worker only. The
+	// Alloc gives a worker the mbufs that it builds packets from; only txonly and mtu call it, once for each
+	// worker, in New. The same *mbuf.Pool may be returned for all; an mbuf.Cache may serve one worker only. The
 	// allocator stays the caller's, who closes it after Run has returned.
 	Alloc func(worker int) mbuf.Allocator
+
+	// Csum says what mode csum leaves to the sending ports (zero: nothing).
+	Csum CsumConfig
 
 	// Owned has the IPv4 and IPv6 addresses that icmpecho answers for (nil: all there are).
 	Owned []netip.Addr
@@ -89,6 +92,9 @@ func (c *Config) complete() error {
 		if !a.IsValid() || a.IsMulticast() || a.IsUnspecified() {
 			return &ConfigError{fmt.Sprintf("Owned[%d]", i), a, "must be a unicast address"}
 		}
+	}
+	if err := c.Csum.check(); err != nil {
+		return err
 	}
 	return c.completeTx()
 }

@@ -21,8 +21,24 @@
 // Modes that change packets do so in place, as in DPDK: they are meant for packets fresh from an Rx queue, whose
 // buffers nobody else shares. Freed are mbufs of package mbuf's pools.
 //
+// # Offloads
+//
+// What the driver of the receiving port said of a packet is turned into what the driver of the sending port is to do,
+// so that a packet goes out as it was sent:
+//
+//   - io, mac and macswap leave layers 3 and 4 as they are and pass the state through ([mbuf.PassThrough]): a frame
+//     received with LRO is sent as TSO, a checksum that is not complete is completed, a tag that was stripped is
+//     inserted. Nothing in the packet is touched for it, which is what makes this fast. The sending port must have
+//     the offloads enabled that are asked for.
+//   - csum makes every checksum right, in software or by asking the driver, as [CsumConfig] says, and can have large
+//     TCP packets cut.
+//   - mtu cuts large frames into packets of wire size, in software, and merges them again before they are sent: it
+//     shows what a program does that must see each packet (see package gso), and what that costs.
+//   - icmpecho completes what it reads, and answers with complete checksums.
+//
 // # Reference
 //
 // DPDK, "Testpmd Application User Guide", chapters "Running the Application" (--forward-mode, --txpkts,
-// --eth-peer, --port-topology, --nb-cores) and "Testpmd Runtime Functions" (set fwd).
+// --eth-peer, --port-topology, --nb-cores) and "Testpmd Runtime Functions" (set fwd, csum set, csum parse-tunnel, tso
+// set, tunnel_tso set).
 package forward

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"testing"
 
+	"github.com/rtap-project/rtap/header"
 	"github.com/rtap-project/rtap/mbuf"
 )
 
@@ -135,5 +136,100 @@ func FuzzModes(f *testing.F) {
 			data = append(append(bytes.Clone(data[6:12]), data[:6]...), data[12:]...)
 		}
 		wantBytes(t, name, got, data)
+	})
+}
+
+// FuzzCsum: software, and whoever does what is asked for, make the same packet of what comes in, and of what comes in
+// in segments; and where there is nothing to mend, nothing is changed but the addresses.
+func FuzzCsum(f *testing.F) {
+	for _, d := range frames(21) {
+		for flags := range uint8(len(fuzzFlags)) {
+			f.Add(d.damaged(), []byte{0, 13, 1, 5, 14, 0, 3, 20}, flags)
+		}
+		f.Add(d.b, bytes.Repeat([]byte{1}, 100), uint8(0))
+	}
+	pool := newPool(f, mbuf.Config{Count: 512})
+	f.Fuzz(func(t *testing.T, data, cuts []byte, flags uint8) {
+		data = data[:min(len(data), 2048)]
+		rx := fuzzFlags[int(flags)%len(fuzzFlags)]
+		var first []byte
+		var stats Stats
+		for _, c := range csumSettings() {
+			r := newRig(t, pool, Config{Mode: "csum", Csum: c})
+			for i, cuts := range [][]int{nil, cutsOf(cuts)} {
+				got := csumOutcome(t, r, data, rx, cuts)
+				if first == nil {
+					first, stats = got, r.s.Stats()
+				}
+				wantBytes(t, "outcome", got, first)
+				if i == 0 && r.s.Stats() != stats {
+					t.Errorf("stats %+v and %+v", r.s.Stats(), stats)
+				}
+				if again := csumOutcome(t, r, got, 0, nil); len(got) > 0 && rx == 0 {
+					wantBytes(t, "again", again, got)
+				}
+			}
+		}
+		if n := pool.InUseCount(); n != 0 {
+			t.Errorf("%d mbufs still in use", n)
+		}
+	})
+}
+
+var fuzzFlags = []uint64{
+	0, mbuf.RxL4CksumNone, mbuf.RxL4CksumNone | mbuf.RxOuterL4CksumInvalid,
+	oneTag, twoTags | mbuf.RxL4CksumNone, mbuf.RxL4CksumBad,
+}
+
+// csumOutcome is what is on the wire behind mode csum and a driver that does as it is asked; empty if dropped.
+func csumOutcome(t *testing.T, r *rig, data []byte, rx uint64, cuts []int) []byte {
+	m := packet(t, r.pool, data, cuts...)
+	l := header.Parse(data)
+	m.PacketType, m.OlFlags, m.VlanTCI, m.VlanTCIOuter = l.PacketType, rx, 0xe064, 0x0123
+	m.SetLengths(l.Lengths())
+	if m = r.passMbuf(m); m == nil {
+		return []byte{}
+	}
+	defer m.Free()
+	return transmit(t, m)
+}
+
+// FuzzMTU: what is cut and merged again is what would be sent without.
+func FuzzMTU(f *testing.F) {
+	for _, d := range frames(300) {
+		f.Add(d.b, []byte{100, 7}, uint8(0), uint16(50))
+		f.Add(d.b, []byte{1, 50}, uint8(1), uint16(100))
+		f.Add(d.b, []byte{}, uint8(2), uint16(0))
+	}
+	pool := newPool(f, mbuf.Config{Count: 2048 + 512})
+	f.Fuzz(func(t *testing.T, data, cuts []byte, flags uint8, seg uint16) {
+		r := newRig(t, pool, Config{Mode: "mtu", Alloc: shared(pool)})
+		data = data[:min(len(data), 1024)]
+		m := packet(t, pool, data, cutsOf(cuts)...)
+		l := header.Parse(data)
+		lengths := l.Lengths()
+		lengths.TSOSegSize = int(seg)
+		m.SetLengths(lengths)
+		m.PacketType, m.OlFlags = l.PacketType, []uint64{lro, mbuf.RxLRO, oneTag, mbuf.RxL4CksumNone}[flags%4]
+		r.rx.waiting = append(r.rx.waiting, m)
+		r.s.burst()
+		payload := 0
+		for _, m := range r.tx.got {
+			if err := m.Check(); err != nil {
+				t.Error(err)
+			}
+			payload += int(m.PktLen)
+		}
+		st := r.s.Stats()
+		if len(r.tx.got) == 0 && st.Malformed+st.NoMbuf == 0 {
+			t.Errorf("lost without a count: %+v", st)
+		}
+		if flags%4 >= 2 && payload != len(data) {
+			t.Errorf("%d bytes came out of %d", payload, len(data))
+		}
+		mbuf.FreeBulk(r.tx.got)
+		if n := pool.InUseCount(); n != 0 {
+			t.Errorf("%d mbufs still in use", n)
+		}
 	})
 }

@@ -11,6 +11,7 @@ import (
 // Lengths and types of the headers that the modes read and write.
 const (
 	etherLen = 14
+	macLen   = 6
 	vlanLen  = 4
 	ipv4Len  = 20
 	ipv6Len  = 40
@@ -37,10 +38,24 @@ func gather(m *mbuf.Mbuf, dst []byte) int {
 	return n
 }
 
-// scatter overwrites the first bytes of a packet with src, as far as the packet reaches.
-func scatter(m *mbuf.Mbuf, src []byte) {
+// window returns the first bytes of m, as many as scratch holds, in one piece: where they are, or copied to scratch
+// when they may lie in several segments.
+func window(m *mbuf.Mbuf, scratch []byte) (win []byte, copied bool) {
+	if b := m.Bytes(); m.Next == nil || len(b) >= len(scratch) {
+		return b[:min(len(b), len(scratch))], false
+	}
+	return scratch[:gather(m, scratch)], true
+}
+
+// scatter overwrites the bytes of a packet from off on with src, as far as the packet reaches.
+func scatter(m *mbuf.Mbuf, off int, src []byte) {
 	for ; m != nil && len(src) > 0; m = m.Next {
-		src = src[copy(m.Bytes(), src):]
+		b := m.Bytes()
+		if off >= len(b) {
+			off -= len(b)
+			continue
+		}
+		src, off = src[copy(b[off:], src):], 0
 	}
 }
 

@@ -35,10 +35,12 @@ type fakeTx struct {
 	got         []*mbuf.Mbuf
 	limit, step int
 	calls       int
+	largest     int // number of packets in a call
 }
 
 func (q *fakeTx) Burst(bufs []*mbuf.Mbuf) int {
 	q.calls++
+	q.largest = max(q.largest, len(bufs))
 	n := len(bufs)
 	if q.limit >= 0 {
 		n = min(n, q.limit-len(q.got))

@@ -2,7 +2,10 @@
 
 package forward
 
-import "github.com/rtap-project/rtap/mbuf"
+import (
+	"github.com/rtap-project/rtap/header"
+	"github.com/rtap-project/rtap/mbuf"
+)
 
 // icmpEcho turns requests into answers in place and sends them back to where they came from: ARP
 // (icmpecho_arp.go), ping (icmpecho_ipv4.go, icmpecho_ipv6.go) and IPv6 neighbour solicitations
@@ -65,16 +68,21 @@ func (e *icmpEcho) burst() int {
 		e.s.n.noMbuf.Add(count[noRoom])
 		mbuf.FreeBulk(rejects)
 	}
+	mbuf.PassThrough(answers) // a tag that was stripped goes back
 	e.s.send(answers)
 	return n
 }
 
 // answer turns m into its answer where there is one.
 func (e *icmpEcho) answer(m *mbuf.Mbuf) verdict {
-	win, copied := e.window(m)
+	ours := m.OlFlags&mbuf.RxLRO == 0 && completeICMP(m)
+	win, copied := window(m, e.scratch[:])
 	typ, l3, ok := etherType(win)
-	if !ok || isGroup(win[6:]) {
+	switch {
+	case !ok || isGroup(win[6:]):
 		return malformed
+	case !ours:
+		return ignored
 	}
 	v := ignored
 	switch typ {
@@ -86,17 +94,23 @@ func (e *icmpEcho) answer(m *mbuf.Mbuf) verdict {
 		v = e.arp(win, l3)
 	}
 	if v == answered && copied {
-		scatter(m, win)
+		scatter(m, 0, win)
 	}
 	return v
 }
 
-// window returns the first bytes of m in one piece: where they are, or copied when headers may straddle segments.
-func (e *icmpEcho) window(m *mbuf.Mbuf) (win []byte, copied bool) {
-	if b := m.Bytes(); m.Next == nil || len(b) >= windowLen {
-		return b[:min(len(b), windowLen)], false
+// completeICMP completes the checksum of an ICMP message that was received without. It is false if the checksum of
+// something else is missing: there is nothing to answer then.
+func completeICMP(m *mbuf.Mbuf) bool {
+	if m.OlFlags&mbuf.RxL4CksumMask != mbuf.RxL4CksumNone {
+		return true
 	}
-	return e.scratch[:gather(m, e.scratch[:])], true
+	if m.PacketType&mbuf.PTypeL4Mask != mbuf.PTypeL4ICMP ||
+		!header.CompleteAt(m, m.Lengths().L4Start(), icmpCksum) {
+		return false
+	}
+	m.OlFlags = m.OlFlags&^mbuf.RxL4CksumMask | mbuf.RxL4CksumGood
+	return true
 }
 
 // turnEther addresses the Ethernet header to whom it came from. The source becomes the former destination, or

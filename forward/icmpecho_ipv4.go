@@ -2,10 +2,13 @@
 
 package forward
 
+import "github.com/rtap-project/rtap/header"
+
 // ICMP (RFC 792).
 const (
 	protoICMP    = 1
 	icmpLen      = 8
+	icmpCksum    = 2 // where the checksum is, in ICMPv6 too
 	icmpEchoType = 8
 
 	fragmentBits = 0x3fff // more fragments, and the offset (RFC 791)
@@ -49,7 +52,7 @@ func parseIPv4(b []byte, total int) (ip, icmp []byte, v verdict) {
 		return nil, nil, malformed
 	}
 	ip = b[:hlen]
-	if fold(sum(0, ip)) != 0xffff || be.Uint16(ip[6:])&fragmentBits != 0 || !isHost4(ip[12:16]) {
+	if header.Sum(ip) != 0xffff || be.Uint16(ip[6:])&fragmentBits != 0 || !isHost4(ip[12:16]) {
 		return nil, nil, malformed
 	}
 	if ip[9] != protoICMP {

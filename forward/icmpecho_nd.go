@@ -5,6 +5,7 @@ package forward
 import (
 	"bytes"
 
+	"github.com/rtap-project/rtap/header"
 	"github.com/rtap-project/rtap/mbuf"
 )
 
@@ -55,7 +56,7 @@ func validSolicit(ip, ns []byte) bool {
 	if ip[7] != ndHopLimit || len(ns) < ndLen || len(ns)%ndOptionLen != 0 || ns[1] != 0 || ns[8] == 0xff {
 		return false
 	}
-	if fold(sum(pseudoSum(ip, protoICMPv6, len(ns)), ns)) != 0xffff {
+	if sumICMPv6(ip, ns) != 0xffff {
 		return false
 	}
 	source, ok := ndOptions(ns[ndLen:])
@@ -66,6 +67,11 @@ func validSolicit(ip, ns []byte) bool {
 		return !source && bytes.HasPrefix(ip[24:40], solicitedNode)
 	}
 	return true
+}
+
+// sumICMPv6 is the sum over message b in a packet with header ip, pseudo-header included (RFC 4443, 2.3).
+func sumICMPv6(ip, b []byte) uint16 {
+	return header.Add(header.PseudoSum(ip, protoICMPv6, len(b)), header.Sum(b))
 }
 
 // ndOptions walks the options, a multiple of 8 bytes: whether they are in order, and whether a source link-layer
@@ -105,12 +111,12 @@ func (e *icmpEcho) advertise(m *mbuf.Mbuf, link []byte, src, target [16]byte, pr
 	copy(na[8:], target[:])
 	na[ndLen], na[ndLen+1] = ndTargetLinkAddr, 1
 	copy(na[ndLen+2:], e.mac[:])
-	be.PutUint16(na[2:], ^fold(sum(pseudoSum(ip, protoICMPv6, len(na)), na)))
+	be.PutUint16(na[2:], ^sumICMPv6(ip, na))
 
 	n := l3 + ipv6Len + len(na)
 	if !resize(m, n) {
 		return noRoom
 	}
-	scatter(m, out[:n])
+	scatter(m, 0, out[:n])
 	return replaced
 }

@@ -22,7 +22,9 @@ func bindMAC(s *Stream, _ *Config, _ mbuf.Allocator) (func() int, error) {
 		}
 		mac := s.txPort.MAC()
 		copy(x.addrs[6:], mac[:])
-		s.send(s.keep(pkts, edit))
+		pkts = s.keep(pkts, edit)
+		mbuf.PassThrough(pkts)
+		s.send(pkts)
 		return n
 	}, nil
 }
@@ -37,6 +39,6 @@ func (x *macMode) rewrite(m *mbuf.Mbuf) bool {
 	if gather(m, hdr[:]) < etherLen {
 		return false
 	}
-	scatter(m, x.addrs[:])
+	scatter(m, 0, x.addrs[:])
 	return true
 }

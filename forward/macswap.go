@@ -9,7 +9,9 @@ func bindMACSwap(s *Stream, _ *Config, _ mbuf.Allocator) (func() int, error) {
 		pkts := s.receive()
 		n := len(pkts)
 		if n > 0 {
-			s.send(s.keep(pkts, swapMACs))
+			pkts = s.keep(pkts, swapMACs)
+			mbuf.PassThrough(pkts)
+			s.send(pkts)
 		}
 		return n
 	}, nil
@@ -26,7 +28,7 @@ func swapMACs(m *mbuf.Mbuf) bool {
 		return false
 	}
 	swapAddrs(hdr[:])
-	scatter(m, hdr[:])
+	scatter(m, 0, hdr[:])
 	return true
 }
 

@@ -36,6 +36,8 @@ var modes = []Mode{
 	{Name: "rxonly", Help: "receive and free, send nothing", bind: bindRxOnly},
 	{Name: "txonly", Help: "send UDP packets built by --txpkts, receive nothing", alloc: true, bind: bindTxOnly},
 	{Name: "icmpecho", Help: "answer ARP, IPv6 neighbour discovery and ping on the port they came from", loop: true, bind: bindICMPEcho},
+	{Name: "csum", Help: "make every checksum right, in software or by the driver; addresses as in mac", bind: bindCsum},
+	{Name: "mtu", Help: "cut large frames into packets and merge them again, otherwise as io", alloc: true, bind: bindMTU},
 }
 
 // Modes returns the modes in the order of a usage text. The caller may change the slice.

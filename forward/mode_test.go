@@ -11,7 +11,7 @@ import (
 )
 
 func TestModes(t *testing.T) {
-	want := []string{"io", "mac", "macswap", "rxonly", "txonly", "icmpecho"}
+	want := []string{"io", "mac", "macswap", "rxonly", "txonly", "icmpecho", "csum", "mtu"}
 	ms := Modes()
 	if len(ms) != len(want) {
 		t.Fatalf("%d modes, want %d", len(ms), len(want))
@@ -86,7 +86,7 @@ func ones(n int) []int {
 
 // TestModesShortFrame: less than an Ethernet header is malformed for a mode that writes one, and nothing to io.
 func TestModesShortFrame(t *testing.T) {
-	for _, mode := range []string{"io", "mac", "macswap", "icmpecho"} {
+	for _, mode := range []string{"io", "mac", "macswap", "icmpecho", "csum"} {
 		r := newRig(t, newPool(t, mbuf.Config{}), Config{Mode: mode})
 		want := Stats{RxPackets: 4, Malformed: 4}
 		if mode == "io" {

@@ -10,13 +10,20 @@ import (
 
 // Stats counts the packets of a stream, or of several in sum. What a stream received or built it has sent,
 // dropped, ignored, or found malformed; rxonly frees everything it received and counts it as received only.
+// Mode mtu cuts and merges: what it sent are other packets than those it received.
 type Stats struct {
 	RxPackets  uint64 `json:"rx_packets"`  // received
 	TxPackets  uint64 `json:"tx_packets"`  // taken by the Tx queue
 	FwdDropped uint64 `json:"fwd_dropped"` // not taken by the Tx queue, freed (testpmd's fwd_dropped)
 	Ignored    uint64 `json:"ignored"`     // icmpecho: in order, but nothing to answer; freed
 	Malformed  uint64 `json:"malformed"`   // too short, inconsistent, or a fragment; freed
-	NoMbuf     uint64 `json:"no_mbuf"`     // packets not built, or answers not fitting, for lack of buffers
+	NoMbuf     uint64 `json:"no_mbuf"`     // packets not built, or answers or tags not fitting, for lack of buffers
+	NoTSO      uint64 `json:"no_tso"`      // csum: received with LRO and not to be sent as TSO; freed
+
+	// What the driver said of packets that csum received; it mends them. Counted beside the above.
+	BadIPCsum      uint64 `json:"bad_ipcsum"`       // IPv4 header checksum wrong (testpmd's Bad-ipcsum)
+	BadL4Csum      uint64 `json:"bad_l4csum"`       // layer-4 checksum wrong (Bad-l4csum)
+	BadOuterL4Csum uint64 `json:"bad_outer_l4csum"` // that of the outer UDP header wrong (Bad-outer-l4csum)
 }
 
 // Add adds t to s.
@@ -27,11 +34,16 @@ func (s *Stats) Add(t Stats) {
 	s.Ignored += t.Ignored
 	s.Malformed += t.Malformed
 	s.NoMbuf += t.NoMbuf
+	s.NoTSO += t.NoTSO
+	s.BadIPCsum += t.BadIPCsum
+	s.BadL4Csum += t.BadL4Csum
+	s.BadOuterL4Csum += t.BadOuterL4Csum
 }
 
 // counters are written by the stream's worker, once a burst, and read by anyone.
 type counters struct {
-	rx, tx, dropped, ignored, malformed, noMbuf atomic.Uint64
+	rx, tx, dropped, ignored, malformed, noMbuf, noTSO atomic.Uint64
+	badIP, badL4, badOuterL4                           atomic.Uint64
 }
 
 // Stream takes bursts from one Rx queue through a mode to one Tx queue. A [Forwarder] makes it, a [Worker]
@@ -77,6 +89,11 @@ func (s *Stream) Stats() Stats {
 		Ignored:    s.n.ignored.Load(),
 		Malformed:  s.n.malformed.Load(),
 		NoMbuf:     s.n.noMbuf.Load(),
+		NoTSO:      s.n.noTSO.Load(),
+
+		BadIPCsum:      s.n.badIP.Load(),
+		BadL4Csum:      s.n.badL4.Load(),
+		BadOuterL4Csum: s.n.badOuterL4.Load(),
 	}
 }
 

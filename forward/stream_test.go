@@ -64,24 +64,49 @@ func TestIdleBurst(t *testing.T) {
 }
 
 func TestStatsAdd(t *testing.T) {
-	s := Stats{1, 2, 3, 4, 5, 6}
-	s.Add(Stats{10, 20, 30, 40, 50, 60})
-	if want := (Stats{11, 22, 33, 44, 55, 66}); s != want {
+	s := Stats{1, 2, 3, 4, 5, 6, 7, 8, 9, 10}
+	s.Add(Stats{10, 20, 30, 40, 50, 60, 70, 80, 90, 100})
+	if want := (Stats{11, 22, 33, 44, 55, 66, 77, 88, 99, 110}); s != want {
 		t.Errorf("sum is %+v, want %+v", s, want)
 	}
 }
 
 // TestBurstAllocs: no mode allocates on the Go heap in a burst.
 func TestBurstAllocs(t *testing.T) {
+	large := frames(1800)["tcp4"].b
+	for _, c := range []Config{{Mode: "io"}, {Mode: "csum", Csum: allHardware}, {Mode: "mtu"}} {
+		t.Run(c.Mode+" large", func(t *testing.T) {
+			c.Burst = 32
+			w := newWheelOf(t, c)
+			w.receives(t, large, lro|oneTag, 400)
+			checkAllocs(t, w)
+		})
+	}
+	t.Run("csum tags", func(t *testing.T) {
+		w := newWheelOf(t, Config{Mode: "csum", Burst: 32, Csum: CsumConfig{ParseTunnel: true}})
+		w.receives(t, frames(100)["vxlan sctp"].b, twoTags|mbuf.RxIPCksumBad, 0)
+		checkAllocs(t, w)
+	})
+	t.Run("csum refused", func(t *testing.T) {
+		w := newWheelOf(t, Config{Mode: "csum", Burst: 32})
+		w.receives(t, large, lro, 400)
+		if n := testing.AllocsPerRun(100, func() { w.turn() }); n != 0 {
+			t.Errorf("%v allocations per burst, want 0", n)
+		}
+	})
 	for _, m := range Modes() {
 		t.Run(m.Name, func(t *testing.T) {
-			w := newWheel(t, m.Name, 32)
-			if n := testing.AllocsPerRun(100, func() { w.turn() }); n != 0 {
-				t.Errorf("%v allocations per burst, want 0", n)
-			}
-			if st := w.s.Stats(); st.RxPackets+st.TxPackets == 0 || st.FwdDropped+st.Malformed+st.NoMbuf != 0 {
-				t.Errorf("nothing went through: %+v", st)
-			}
+			checkAllocs(t, newWheel(t, m.Name, 32))
 		})
+	}
+}
+
+func checkAllocs(t *testing.T, w *wheel) {
+	t.Helper()
+	if n := testing.AllocsPerRun(100, func() { w.turn() }); n != 0 {
+		t.Errorf("%v allocations per burst, want 0", n)
+	}
+	if st := w.s.Stats(); st.RxPackets+st.TxPackets == 0 || st.FwdDropped+st.Malformed+st.NoMbuf+st.NoTSO != 0 {
+		t.Errorf("nothing went through: %+v", st)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/rtap-project/rtap/header"
 	"github.com/rtap-project/rtap/mbuf"
 )
 
@@ -62,7 +63,7 @@ func (x *txOnly) fillHeader(c *Config) {
 	ip[8], ip[9] = defaultTTL, 17
 	copy(ip[12:], src[:])
 	copy(ip[16:], dst[:])
-	be.PutUint16(ip[10:], ^fold(sum(0, ip)))
+	be.PutUint16(ip[10:], header.IPv4Checksum(ip))
 
 	udp := h[etherLen+ipv4Len:]
 	be.PutUint16(udp[0:], c.TxUDPSrc)
