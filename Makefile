@@ -9,6 +9,7 @@ FUZZTIME  ?= 100000x
 BENCH     ?= .
 BENCHTIME ?= 1s
 KERNELS   ?=
+BENCHTCP  ?=
 
 # Tests talk to the kernel: a result from the cache says nothing. Two packages at once: each has namespaces
 # of its own, but with more the waits that they bound would measure the machine's load.
@@ -21,11 +22,14 @@ TAGS = mbufdebug soak
 LINUX = linux/amd64 linux/arm64 linux/arm linux/386 linux/ppc64le
 OTHER = darwin/arm64 windows/amd64 freebsd/amd64
 
+# Modules of their own, for what needs more than the driver's dependencies.
+MODULES = bench test/wire
+
 STATICCHECK = .cache/bin/staticcheck
 BENCHSTAT   = .cache/bin/benchstat
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test race debug soak fuzz bench benchstat lint fmt vet staticcheck cross \
+.PHONY: help build demo test race debug soak fuzz bench bench-tcp benchstat lint fmt vet staticcheck cross \
 	test-kernels clean
 
 help: ## list the targets
@@ -39,6 +43,7 @@ demo: build ## build, and show it working on real traffic in namespaces of its o
 
 test: ## all tests, within 5 minutes (root: without, what needs it is skipped)
 	CGO_ENABLED=0 $(GOTEST) -timeout 5m $(TESTFLAGS) $(PKG)
+	@set -e; for m in $(MODULES); do CGO_ENABLED=0 $(GO) test -C $$m -count=1 -p 1 -timeout 5m $(TESTFLAGS) ./...; done
 
 race: ## all tests under the race detector (needs a C compiler)
 	CGO_ENABLED=1 $(GOTEST) -race -timeout 10m $(TESTFLAGS) $(PKG)
@@ -61,6 +66,9 @@ fuzz: ## every fuzz target for FUZZTIME (100000x: inputs)
 bench: ## the benchmarks named by BENCH, for BENCHTIME (1s) each, as benchstat reads them (root)
 	CGO_ENABLED=0 $(GO) test -p 1 -run '^$$' -bench '$(BENCH)' -benchmem -benchtime $(BENCHTIME) -timeout 30m $(TESTFLAGS) $(PKG)
 
+bench-tcp: build ## rtap and rivals forward a TCP stream in turn (root, iperf3); see BENCHTCP=-help
+	$(GO) run -C bench ./tcp -rtap $(CURDIR)/bin/rtap $(BENCHTCP)
+
 benchstat: $(BENCHSTAT) ## build benchstat, to compare outputs of make bench
 	@echo $(BENCHSTAT)
 
@@ -72,6 +80,7 @@ fmt:
 vet:
 	$(GO) vet $(PKG)
 	@set -e; for t in $(TAGS); do echo "$(GO) vet -tags $$t $(PKG)"; $(GO) vet -tags $$t $(PKG); done
+	@set -e; for m in $(MODULES); do echo "$(GO) vet -C $$m ./..."; $(GO) vet -C $$m ./...; done
 
 # Without cgo, as the project is built; for other systems too, whose files the first pass does not see.
 # There, what only Linux uses counts as unused, and "Linux" begins an error.
@@ -80,6 +89,7 @@ staticcheck: $(STATICCHECK)
 	$(STATICCHECK) $(PKG)
 	@set -e; for t in $(TAGS); do echo "$(STATICCHECK) -tags $$t $(PKG)"; $(STATICCHECK) -tags $$t $(PKG); done
 	GOOS=darwin $(STATICCHECK) -checks inherit,-U1000,-ST1005 $(PKG)
+	@set -e; for m in $(MODULES); do echo "$(STATICCHECK) in $$m"; (cd $$m && $(CURDIR)/$(STATICCHECK) ./...); done
 
 # The tools' versions are pinned by a module of their own: the driver's dependencies stay few.
 .cache/bin/%: tools/go.mod tools/go.sum

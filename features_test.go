@@ -7,9 +7,11 @@ package rtap
 import (
 	"bufio"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/rtap-project/rtap/internal/traffic"
 	"github.com/rtap-project/rtap/mbuf"
 )
 
@@ -23,14 +25,25 @@ var claims = map[string]func(t *testing.T){
 	"Allmulticast mode": showAllMulticast,
 	"Basic stats":       showBasicStats,
 	"Stats per queue":   showQueueStats,
-	"Linux":             showFile("Makefile", "linux/amd64"),
-	"ARMv7":             showFile("Makefile", "linux/arm "),
-	"ARMv8":             showFile("Makefile", "linux/arm64"),
-	"Power8":            showFile("Makefile", "linux/ppc64le"),
-	"x86-32":            showFile("Makefile", "linux/386"),
-	"x86-64":            showFile("Makefile", "linux/amd64"),
-	"Usage doc":         showFile("docs/guide.md", "# The user's guide"),
-	"Design doc":        showFile("docs/architecture.md", "# Architecture"),
+	"LRO":               showRelay(relayConfig{rx: relayRx, tx: relayTx}, func(s *seen) bool { return s.lro.Load() > 0 }),
+	"TSO":               showRelay(relayConfig{rx: relayRx, tx: relayTx, hop: true}, func(s *seen) bool { return s.lro.Load() > 0 }),
+	"VLAN offload": showRelay(relayConfig{rx: relayRx | RxOffloadVLANStrip, tx: relayTx | TxOffloadVLANInsert, tags: []traffic.VLANTag{{Type: 0x8100, TCI: 100}}},
+		func(s *seen) bool { return s.stripped.Load() > 0 }),
+	"QinQ offload": showRelay(relayConfig{rx: relayRx | relayStrip, tx: relayTx | relayInsert, tags: []traffic.VLANTag{{Type: 0x88a8, TCI: 7}, {Type: 0x8100, TCI: 100}}},
+		func(s *seen) bool { return s.stripped.Load() > 0 }),
+	"L3 checksum offload": showTx("IPv4 header"),
+	"L4 checksum offload": showTx("TCP v6"),
+	"Inner L3 checksum":   showTx("both IPv4 headers"),
+	"Inner L4 checksum":   showTx("in VXLAN"),
+	"Packet type parsing": showRx("QinQ not stripped by VLAN"),
+	"Linux":               showFile("Makefile", "linux/amd64"),
+	"ARMv7":               showFile("Makefile", "linux/arm "),
+	"ARMv8":               showFile("Makefile", "linux/arm64"),
+	"Power8":              showFile("Makefile", "linux/ppc64le"),
+	"x86-32":              showFile("Makefile", "linux/386"),
+	"x86-64":              showFile("Makefile", "linux/amd64"),
+	"Usage doc":           showFile("docs/guide.md", "# The user's guide"),
+	"Design doc":          showFile("docs/architecture.md", "# Architecture"),
 }
 
 func TestFeatures(t *testing.T) {
@@ -126,6 +139,39 @@ func showScatteredRx(t *testing.T) {
 	defer mbuf.FreeBulk(got)
 	if got[0].NbSegs < 2 {
 		t.Errorf("a frame of 9000 bytes came in %d mbufs of 2048", got[0].NbSegs)
+	}
+}
+
+// showRelay sends a stream through two ports and looks at what the first received.
+func showRelay(cfg relayConfig, ok func(s *seen) bool) func(t *testing.T) {
+	return func(t *testing.T) {
+		r := newRelay(t, cfg)
+		r.tcp(traffic.TCPConfig{Bytes: 1 << 20}, r.v4[1])
+		if !ok(&r.seen[0]) {
+			t.Error("no packet was received so")
+		}
+	}
+}
+
+// showTx and showRx show one of the cases of the tests of offloads.
+func showTx(name string) func(t *testing.T) {
+	return func(t *testing.T) {
+		pool := newPool(t, mbuf.Config{Name: "show", Count: 8, DataRoom: 4000})
+		cases := txCases()
+		c := cases[slices.IndexFunc(cases, func(c txCase) bool { return c.name == name })]
+		m := c.mbuf(t, pool)
+		c.check(t, m, m.AppendTo(nil))
+	}
+}
+
+func showRx(name string) func(t *testing.T) {
+	return func(t *testing.T) {
+		pool := newPool(t, mbuf.Config{Name: "show", Count: 64, DataRoom: 4000})
+		cases := rxCases()
+		c := cases[slices.IndexFunc(cases, func(c rxCase) bool { return c.name == name })]
+		m := fakeReceive(t, pool, PortConfig{RxOffloads: c.offloads}, c.hdr, c.frame)
+		defer m.Free()
+		c.check(t, m)
 	}
 }
 
