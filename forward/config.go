@@ -51,7 +51,7 @@ type Config struct {
 	// allocator stays the caller's, who closes it after Run has returned.
 	Alloc func(worker int) mbuf.Allocator
 
-	// Csum says what mode csum leaves to the sending ports (zero: nothing).
+	// Csum says what modes csum and mtu leave to the sending ports (zero: nothing).
 	Csum CsumConfig
 
 	// Owned has the IPv4 and IPv6 addresses that icmpecho answers for (nil: all there are).

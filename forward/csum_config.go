@@ -9,7 +9,7 @@ const MaxTSOSegSize = 0xffff
 
 // CsumConfig says what mode csum leaves to the sending ports. What is true must be enabled there; what is false
 // is computed in software, or not done where software cannot. The zero value computes every checksum in
-// software and cuts nothing.
+// software and cuts nothing. Mode mtu merges what TCPSeg and UDPSeg say can be cut again.
 //
 // The names are those of the Tx offloads; the comments say what the setting is in testpmd.
 type CsumConfig struct {

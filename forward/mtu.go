@@ -26,8 +26,10 @@ type mtuMode struct {
 	seen gso.Stats
 }
 
-func bindMTU(s *Stream, _ *Config, alloc mbuf.Allocator) (func() int, error) {
+func bindMTU(s *Stream, c *Config, alloc mbuf.Allocator) (func() int, error) {
 	x := &mtuMode{s: s, alloc: alloc}
+	// What the sending port cannot cut stays in packets.
+	x.merge = *gso.NewCoalescer(gso.CoalescerConfig{NoTCP: !c.Csum.TCPSeg, NoUDP: !c.Csum.UDPSeg})
 	return x.burst, nil
 }
 

@@ -13,7 +13,7 @@ const lro = mbuf.RxLRO | mbuf.RxL4CksumNone
 
 func mtuRig(t testing.TB, burst, pool int) *rig {
 	p := newPool(t, mbuf.Config{Count: pool})
-	return newRig(t, p, Config{Mode: "mtu", Burst: burst, Alloc: shared(p)})
+	return newRig(t, p, Config{Mode: "mtu", Burst: burst, Alloc: shared(p), Csum: CsumConfig{TCPSeg: true, UDPSeg: true}})
 }
 
 // after moves a TCP packet on by n bytes of the stream, and its IPv4 ID by ids.
@@ -55,6 +55,29 @@ func TestMTU(t *testing.T) {
 				m.Free()
 			}
 		}
+	}
+}
+
+// TestMTUKeepsApart: what the sending port cannot cut is not merged.
+func TestMTUKeepsApart(t *testing.T) {
+	for _, c := range []struct {
+		kind string
+		csum CsumConfig
+		want int
+	}{
+		{"tcp4", CsumConfig{TCPSeg: true}, 1},
+		{"tcp4", CsumConfig{UDPSeg: true}, 4},
+		{"udp4", CsumConfig{UDPSeg: true}, 1},
+		{"udp4", CsumConfig{TCPSeg: true}, 4},
+	} {
+		p := newPool(t, mbuf.Config{Count: 256})
+		r := newRig(t, p, Config{Mode: "mtu", Alloc: shared(p), Csum: c.csum})
+		r.rx.waiting = append(r.rx.waiting, r.received(frames(400)[c.kind].b, lro, 100))
+		r.s.burst()
+		if got := len(r.tx.got); got != c.want {
+			t.Errorf("%s, %+v: sent as %d packets, want %d", c.kind, c.csum, got, c.want)
+		}
+		mbuf.FreeBulk(r.tx.got)
 	}
 }
 

@@ -27,6 +27,9 @@ type CoalescerConfig struct {
 	// MaxSize is the largest IP packet in bytes, headers included, that packets are
 	// merged to. 0, and more than that: MaxIPSize.
 	MaxSize int
+	// NoTCP and NoUDP leave packets of that kind alone, for a port that cannot cut
+	// them again: UDP needs Linux 6.2 there.
+	NoTCP, NoUDP bool
 }
 
 // Coalescer merges packets of the same TCP or UDP flow to frames of several packets.
@@ -67,6 +70,8 @@ func (c *CoalescerConfig) maxSegs() int {
 	}
 	return min(c.MaxSegs, mbuf.MaxSegs)
 }
+
+func (c *CoalescerConfig) merges(p *packet) bool { return !(p.tcp && c.NoTCP || !p.tcp && c.NoUDP) }
 
 func (c *CoalescerConfig) maxSize() int {
 	if c.MaxSize <= 0 {
@@ -115,7 +120,7 @@ func (c *Coalescer) add(m *mbuf.Mbuf) bool {
 	}
 	hash := p.hash(b)
 	f := c.table.find(hash, b, &p)
-	ok := p.mergeable(m, b)
+	ok := c.cfg.merges(&p) && p.mergeable(m, b)
 	if f != nil {
 		if ok && c.append(f, m, b, &p) {
 			return true

@@ -222,6 +222,8 @@ func TestLimits(t *testing.T) {
 		{CoalescerConfig{}, 45, 1456, 2},                // 65560
 		{CoalescerConfig{MaxSegs: 100000}, 1500, 1, 1},
 		{CoalescerConfig{MaxSegs: -1, MaxSize: -1}, 1500, 1, 2},
+		{CoalescerConfig{NoTCP: true}, 3, 40, 3},
+		{CoalescerConfig{NoUDP: true}, 3, 40, 1},
 	} {
 		s := base(false, true, c.bytes)
 		var bufs []*mbuf.Mbuf

@@ -24,12 +24,12 @@ func benchMore() string {
 	var b strings.Builder
 	b.WriteString("Workloads:\n")
 	for _, w := range workloads {
-		fmt.Fprintf(&b, "  %-11s%s\n", w.name, strings.ReplaceAll(w.help, "\n", "\n             "))
+		fmt.Fprintf(&b, "  %-12s %s\n", w.name, strings.ReplaceAll(w.help, "\n", "\n               "))
 	}
 	b.WriteString(`
 Bytes are those of the frame, Ethernet header included, without FCS. Times are wall
 time of one goroutine, kernel and driver together, mbuf allocation and freeing
-included; of "forward", the machine's.
+included; of the forward workloads, the machine's.
 
 Examples:
   rtap bench
@@ -39,7 +39,7 @@ Examples:
 
 With --json standard output has one object: {"kernel", "version", "rows": [{"workload",
 "engine", "packet_bytes", "burst", "ns_per_packet", "min", "max", "rounds"}...]}; rows of
-"forward" have "gbps" too.
+the forward workloads have "gbps" too.
 `)
 	return b.String()
 }
@@ -70,6 +70,14 @@ var workloads = []workload{
 			"from one to the other. Packets are those that carry data, not the\n" +
 			"acknowledgements; the size is that of a full segment. Rounds are three\n" +
 			"times as long."},
+	{name: "forward-lro", cell: cell{bytes: 1514, burst: 64}, scale: 10, rivals: []rtap.Engine{engineNoOffloads}, open: openForwardMode("io"),
+		help: "The same with all offloads: frames of up to 64 KB are passed on as they\n" +
+			"came. Beside the engines, \"no-offloads\" is workload forward once more.\n" +
+			"A packet is a full segment's worth of data, in frames or not. Rounds\n" +
+			"are ten times as long."},
+	{name: "forward-mtu", cell: cell{bytes: 1514, burst: 64}, scale: 10, rivals: []rtap.Engine{engineNoOffloads}, open: openForwardMode("mtu"),
+		help: "The same in mode mtu: frames are cut to packets of the MTU, as a program\n" +
+			"would see them, and put together again."},
 	{name: "ping", cell: cell{bytes: 98, burst: 64}, scale: 1, rivals: []rtap.Engine{enginePlain}, open: openPing,
 		help: "One port in mode icmpecho, polled, answers pings of the kernel's, one at a\n" +
 			"time; nanoseconds are of the median round trip. Beside the engines, \"plain\"\n" +
@@ -91,7 +99,7 @@ type rig interface {
 type sample struct {
 	packets int
 	elapsed time.Duration
-	gbps    float64 // forward only
+	gbps    float64 // the forward workloads only
 }
 
 func (s sample) nsPerPacket() float64 {

@@ -14,7 +14,7 @@ import (
 	"github.com/rtap-project/rtap/internal/traffic"
 )
 
-// cable is two ports in io mode, each in a namespace of its own, with addresses.
+// cable is two ports with a forwarder between them, each in a namespace of its own, with addresses.
 type cable struct {
 	lab lab
 	s   *session
@@ -26,21 +26,21 @@ var (
 	cable6 = [2]netip.Prefix{netip.MustParsePrefix("fd77::1/64"), netip.MustParsePrefix("fd77::2/64")}
 )
 
-// openCable opens the ports; prepare is called for each namespace before.
-func openCable(engine rtap.Engine, burst int, prepare func(l lab, i int) error) (*cable, error) {
+// openCable opens the ports, which forward as cfg says; prepare is called for each
+// namespace before.
+func openCable(engine rtap.Engine, cfg sessionConfig, prepare func(l lab, i int) error) (*cable, error) {
 	c := &cable{}
-	if err := c.open(engine, burst, prepare); err != nil {
+	if err := c.open(engine, cfg, prepare); err != nil {
 		return nil, errors.Join(err, c.close())
 	}
 	return c, nil
 }
 
-func (c *cable) open(engine rtap.Engine, burst int, prepare func(l lab, i int) error) error {
+func (c *cable) open(engine rtap.Engine, cfg sessionConfig, prepare func(l lab, i int) error) error {
 	var err error
 	if c.lab, err = newLab(2); err != nil {
 		return err
 	}
-	cfg := sessionConfig{forward: forward.Config{Burst: burst}}
 	for i, name := range []string{"left", "right"} {
 		if err := prepare(c.lab, i); err != nil {
 			return err
@@ -77,15 +77,43 @@ func (s *session) forwarding(ctx context.Context, f func(ctx context.Context) er
 }
 
 // forwardRig sends TCP through a cable.
-type forwardRig struct{ *cable }
+type forwardRig struct {
+	*cable
+	// count is how many packets of data there were, of what was delivered.
+	count func(frames uint64, t traffic.Transfer) int
+}
+
+// engineNoOffloads is no engine of the driver's: the one that it chooses, of ports
+// without offloads in io mode, beside which the workloads with offloads are measured.
+const engineNoOffloads rtap.Engine = "no-offloads"
 
 func openForward(engine rtap.Engine) (rig, error) {
-	c, err := openCable(engine, rtap.DefaultBurst, lab.withoutIPv6)
+	c, err := openCable(engine, sessionConfig{forward: forward.Config{Burst: rtap.DefaultBurst}}, lab.withoutIPv6)
 	if err != nil {
 		return nil, err
 	}
-	return forwardRig{c}, nil
+	return forwardRig{c, func(frames uint64, _ traffic.Transfer) int { return int(frames) }}, nil
 }
+
+// openForwardMode returns what opens ports with all offloads in a forwarding mode.
+func openForwardMode(mode string) func(rtap.Engine) (rig, error) {
+	return func(engine rtap.Engine) (rig, error) {
+		cfg := sessionConfig{forward: forward.Config{Mode: mode, Burst: rtap.DefaultBurst}, offloads: offloadSet{all: true}}
+		if engine == engineNoOffloads {
+			engine = rtap.EngineAuto
+			cfg.offloads, cfg.forward.Mode = offloadSet{}, "io"
+		}
+		c, err := openCable(engine, cfg, lab.withoutIPv6)
+		if err != nil {
+			return nil, err
+		}
+		return forwardRig{c, fullSegments}, nil
+	}
+}
+
+// fullSegments is how many packets a stream is in which each is as long as the MTU
+// of 1500 allows: 20 bytes of IPv4 header, 32 of TCP's with its timestamps.
+func fullSegments(_ uint64, t traffic.Transfer) int { return int(t.Bytes / (rtap.DefaultMTU - 52)) }
 
 // forwardGrace is how much longer than asked a transfer may take.
 const forwardGrace = 30 * time.Second
@@ -104,7 +132,7 @@ func (r forwardRig) round(ctx context.Context, _ cell, d time.Duration) (sample,
 		return err
 	})
 	after, e := r.delivered()
-	return sample{packets: int(after - before), elapsed: t.Elapsed, gbps: t.BitsPerSecond() / 1e9}, errors.Join(err, e)
+	return sample{packets: r.count(after-before, t), elapsed: t.Elapsed, gbps: t.BitsPerSecond() / 1e9}, errors.Join(err, e)
 }
 
 // delivered is how many packets went the way of the data. Acknowledgements are

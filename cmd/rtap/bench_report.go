@@ -22,7 +22,7 @@ type row struct {
 	Min         float64     `json:"min"`           // nanoseconds per packet, as the median
 	Max         float64     `json:"max"`
 	Rounds      int         `json:"rounds"`
-	Gbps        float64     `json:"gbps,omitempty"` // forward: payload of the TCP stream, median
+	Gbps        float64     `json:"gbps,omitempty"` // the forward workloads: payload of the TCP stream, median
 
 	samples []sample
 }
@@ -57,7 +57,7 @@ func (r *benchReport) table(w io.Writer) {
 	if len(r.Rows) == 0 {
 		return
 	}
-	t := newTable(1, "workload", "bytes", "burst", "syscall ns", "min..max", "uring ns", "min..max", "syscall/uring", "uring/plain", "Gb/s")
+	t := newTable(1, "workload", "bytes", "burst", "syscall ns", "min..max", "uring ns", "min..max", "syscall/uring", "uring/plain", "no-offloads/uring", "Gb/s")
 	for _, a := range r.Rows {
 		if a.Engine != rtap.EngineSyscall {
 			continue
@@ -70,27 +70,29 @@ func (r *benchReport) table(w io.Writer) {
 // line is the cells of a's place in the table, a being of the syscall engine.
 func (r *benchReport) line(a row) []string {
 	cells := []string{a.Workload, fmt.Sprint(a.PacketBytes), fmt.Sprint(a.Burst), a.ns(), a.spread()}
-	uring, plain := r.counterpart(a, rtap.EngineUring), r.counterpart(a, enginePlain)
+	uring, plain, packets := r.counterpart(a, rtap.EngineUring), r.counterpart(a, enginePlain), r.counterpart(a, engineNoOffloads)
 	if uring == nil {
-		return append(cells, "-", "-", "-", "", gbps(a))
+		return append(cells, "-", "-", "-", "", "", gbps(packets, &a))
 	}
-	cells = append(cells, uring.ns(), uring.spread(), ratio(a, *uring))
-	if plain == nil {
-		return append(cells, "", gbps(a, *uring))
-	}
-	return append(cells, ratio(*uring, *plain), gbps(a, *uring))
+	return append(cells, uring.ns(), uring.spread(), ratio(&a, uring), ratio(uring, plain), ratio(packets, uring), gbps(packets, &a, uring))
 }
 
 func (r *row) ns() string     { return fmt.Sprintf("%.0f", r.NsPerPacket) }
 func (r *row) spread() string { return fmt.Sprintf("%.0f..%.0f", r.Min, r.Max) }
 
-func ratio(a, b row) string { return fmt.Sprintf("%.2f x", a.NsPerPacket/b.NsPerPacket) }
+// ratio is of two rows that are both there.
+func ratio(a, b *row) string {
+	if a == nil || b == nil {
+		return ""
+	}
+	return fmt.Sprintf("%.2f x", a.NsPerPacket/b.NsPerPacket)
+}
 
-// gbps is "1.28 -> 1.90" for rows that have it.
-func gbps(rows ...row) string {
+// gbps is "1.28 -> 1.90" for rows that are there and have it.
+func gbps(rows ...*row) string {
 	var out []string
 	for _, r := range rows {
-		if r.Gbps > 0 {
+		if r != nil && r.Gbps > 0 {
 			out = append(out, fmt.Sprintf("%.2f", r.Gbps))
 		}
 	}

@@ -17,7 +17,8 @@ its own, which vanish with it, it opens
 
   a port that answers the kernel: ARP and ping, IPv4 and IPv6;
   two ports with a forwarder between them, which the kernel sends pings, UDP
-  and a TCP stream through.
+  and a TCP stream through;
+  the same two ports with offloads, and a TCP stream in large frames.
 
 Every answer and every byte is checked. The exit code is 1, and the reason is said,
 if anything did not get through. It needs root and no other program.
@@ -68,13 +69,15 @@ func demoVerb(ctx context.Context, st streams, args []string) error {
 	return nil
 }
 
-// run does the two parts. The error is that of setting up or taking down; what
+// run does the three parts. The error is that of setting up or taking down; what
 // did not get through is collected.
 func (m *demo) run(ctx context.Context) error {
-	if err := m.host(ctx); err != nil {
-		return err
+	for _, part := range []func(context.Context) error{m.host, m.cable, m.large} {
+		if err := part(ctx); err != nil {
+			return err
+		}
 	}
-	return m.cable(ctx)
+	return nil
 }
 
 // part announces ports, forwards while steps runs, and shows what they counted.

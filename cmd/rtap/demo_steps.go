@@ -21,7 +21,7 @@ import (
 const (
 	pingShare = 1 // each of four
 	udpShare  = 2
-	tcpShare  = 6
+	tcpShare  = 3 // each of two
 )
 
 func (m *demo) share(twelfths int) time.Duration { return m.duration * time.Duration(twelfths) / 12 }
@@ -63,7 +63,7 @@ func (m *demo) host(ctx context.Context) error {
 
 // cable is two ports with a forwarder between them.
 func (m *demo) cable(ctx context.Context) error {
-	c, err := openCable(m.engine, rtap.DefaultBurst, func(lab, int) error { return nil })
+	c, err := openCable(m.engine, sessionConfig{forward: forward.Config{Burst: rtap.DefaultBurst}}, func(lab, int) error { return nil })
 	if err != nil {
 		return err
 	}
@@ -77,6 +77,20 @@ func (m *demo) cable(ctx context.Context) error {
 		m.step(ctx, c.s, "ping through, IPv6", func(ctx context.Context) (string, error) { return m.ping(ctx, a, cable6[1].Addr(), no6) })
 		m.step(ctx, c.s, "UDP through", func(ctx context.Context) (string, error) { return m.udp(ctx, a, b) })
 		m.step(ctx, c.s, "TCP through", func(ctx context.Context) (string, error) { return m.tcp(ctx, a, b) })
+	})
+	m.failed("closing", c.close())
+	return nil
+}
+
+// large is the two ports again, with all the offloads of this kernel.
+func (m *demo) large(ctx context.Context) error {
+	cfg := sessionConfig{forward: forward.Config{Burst: rtap.DefaultBurst}, offloads: offloadSet{all: true}}
+	c, err := openCable(m.engine, cfg, func(lab, int) error { return nil })
+	if err != nil {
+		return err
+	}
+	m.part(ctx, "\nThe same with offloads: frames of up to 64 KB, passed on as they come", c.s, func(ctx context.Context) {
+		m.step(ctx, c.s, "TCP in large frames", func(ctx context.Context) (string, error) { return m.tcp(ctx, c.lab[0], c.lab[1]) })
 	})
 	m.failed("closing", c.close())
 	return nil

@@ -8,7 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"runtime"
+	"slices"
 	"strings"
 
 	"github.com/rtap-project/rtap"
@@ -27,6 +29,11 @@ type infoReport struct {
 	Works  bool        `json:"works"`            // a port can be opened
 	Engine rtap.Engine `json:"engine,omitempty"` // that auto takes
 	Reason string      `json:"reason"`           // why that engine, or why no port
+
+	// What a port may be configured with, by name, and what this kernel lacks.
+	RxOffloads []string          `json:"rx_offloads"`
+	TxOffloads []string          `json:"tx_offloads"`
+	Lacking    map[string]string `json:"lacking_offloads,omitempty"` // "rx udp_lro" and why
 
 	Features []uring.Feature `json:"features"`
 }
@@ -49,6 +56,7 @@ const infoMore = `Examples:
   rtap info --json | jq -r '.features[] | select(.outcome != "yes") | .name'
 
 With --json standard output has one object: {"kernel", "works", "engine", "reason",
+"rx_offloads": [...], "tx_offloads": [...], "lacking_offloads": {"rx NAME": reason...},
 "features": [{"name", "outcome": "yes"|"no"|"unknown", "since", "detail", "cost"}...]}.
 The exit code is 0 whatever was found.
 `
@@ -111,7 +119,30 @@ func (r *infoReport) openPort() error {
 	}
 	info := dev.Info()
 	r.Engine, r.Reason = info.Engine, info.EngineReason
+	r.RxOffloads, r.TxOffloads = rtap.RxOffloadNames(info.RxOffloads), rtap.TxOffloadNames(info.TxOffloads)
+	r.Lacking = lacking(dev, info)
 	return dev.Close()
+}
+
+// lacking is the offloads that the driver knows and this kernel has not: the driver
+// says why when asked for one.
+func lacking(dev *rtap.Device, info rtap.Info) map[string]string {
+	m := map[string]string{}
+	try := func(cfg rtap.PortConfig) {
+		cfg.RxQueues, cfg.TxQueues = 1, 1
+		if e := (*rtap.OffloadError)(nil); errors.As(dev.Configure(cfg), &e) {
+			m[e.Dir+" "+e.Name] = e.Reason
+		}
+	}
+	for _, n := range offloadNeeds { // every offload that a kernel may lack is in it
+		for bits := n.rx &^ info.RxOffloads; bits != 0; bits &= bits - 1 {
+			try(rtap.PortConfig{RxOffloads: bits & -bits})
+		}
+		for bits := n.tx &^ info.TxOffloads; bits != 0; bits &= bits - 1 {
+			try(rtap.PortConfig{TxOffloads: bits & -bits})
+		}
+	}
+	return m
 }
 
 func (r *infoReport) print(w io.Writer) {
@@ -121,6 +152,7 @@ func (r *infoReport) print(w io.Writer) {
 	} else {
 		fmt.Fprintf(w, "Ports do not work here: %s.\n\n", r.Reason)
 	}
+	r.printOffloads(w)
 	wide := 0
 	for _, f := range r.Features {
 		wide = max(wide, len(f.Name))
@@ -136,4 +168,15 @@ func (r *infoReport) print(w io.Writer) {
 			fmt.Fprintln(w)
 		}
 	}
+}
+
+func (r *infoReport) printOffloads(w io.Writer) {
+	if !r.Works {
+		return
+	}
+	fmt.Fprintf(w, "Rx offloads: %s\nTx offloads: %s\n", names(r.RxOffloads), names(r.TxOffloads))
+	for _, name := range slices.Sorted(maps.Keys(r.Lacking)) {
+		fmt.Fprintf(w, "There is no %s: %s\n", name, r.Lacking[name])
+	}
+	fmt.Fprintln(w)
 }

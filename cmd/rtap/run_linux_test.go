@@ -124,6 +124,13 @@ func TestRunSignals(t *testing.T) {
 func cableEnd(t *testing.T, from *rtnl.Conn, link rtnl.Link, i int) *netns.NS {
 	t.Helper()
 	ns := nettest.NS(t)
+	moveEnd(t, from, link, i, ns)
+	return ns
+}
+
+// moveEnd is cableEnd with a namespace that is there.
+func moveEnd(t *testing.T, from *rtnl.Conn, link rtnl.Link, i int, ns *netns.NS) {
+	t.Helper()
 	if err := from.SetNetNS(link.Index, ns.FD()); err != nil {
 		t.Fatal(err)
 	}
@@ -135,7 +142,6 @@ func cableEnd(t *testing.T, from *rtnl.Conn, link rtnl.Link, i int) *netns.NS {
 	if err := errors.Join(c.SetUp(l.Index), c.AddAddr(l.Index, cable4[i])); err != nil {
 		t.Fatal(err)
 	}
-	return ns
 }
 
 // TestRunForwards sends the kernel's own traffic through a forwarder whose

@@ -3,8 +3,10 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"syscall"
 
 	"github.com/rtap-project/rtap"
@@ -21,6 +23,7 @@ type sessionConfig struct {
 	mbufSize int // bytes, headroom included
 	mbufs    int // in all; 0: as many as the queues and workers can hold
 	huge     bool
+	offloads offloadSet
 }
 
 // portConfig is one port: rtap.Config.Queues is its number of queue pairs.
@@ -32,11 +35,12 @@ type portConfig struct {
 // session is running ports, one pool of mbufs for all of them, and the forwarder
 // between them.
 type session struct {
-	cfg    sessionConfig
-	pool   *mbuf.Pool
-	caches []*mbuf.Cache // one for each worker
-	ports  []*port
-	fwd    *forward.Forwarder
+	cfg     sessionConfig
+	pool    *mbuf.Pool
+	caches  []*mbuf.Cache // one for each worker
+	packets packetMemory
+	ports   []*port
+	fwd     *forward.Forwarder
 }
 
 // port is a port of a session.
@@ -66,7 +70,7 @@ func (c sessionConfig) withDefaults() sessionConfig {
 	}
 	def(&c.rxd, rtap.DefaultRingSize)
 	def(&c.txd, rtap.DefaultRingSize)
-	def(&c.mbufSize, mbuf.DefaultHeadroom+mbuf.DefaultDataRoom)
+	def(&c.mbufSize, c.defaultMbufSize())
 	def(&c.forward.Cores, 1)
 	def(&c.forward.Burst, forward.DefaultBurst)
 	for i := range c.ports {
@@ -76,18 +80,49 @@ func (c sessionConfig) withDefaults() sessionConfig {
 	return c
 }
 
+// smallMbuf takes a packet of the usual MTU.
+const smallMbuf = mbuf.DefaultHeadroom + mbuf.DefaultDataRoom
+
+// defaultMbufSize is that of packets, or of the largest frames where each is to
+// have one mbuf.
+func (c *sessionConfig) defaultMbufSize() int {
+	if c.offloads.lro() && !c.offloads.scatter() {
+		return mbuf.MaxBufLen
+	}
+	return smallMbuf
+}
+
+// largeMbuf is from where on mbufs are for frames of many packets each.
+const largeMbuf = 16 << 10
+
+// cacheSize is how many mbufs a worker's cache has: fewer large ones.
+func (c *sessionConfig) cacheSize() int {
+	if c.mbufSize >= largeMbuf {
+		return mbuf.DefaultCacheSize / 4
+	}
+	return mbuf.DefaultCacheSize
+}
+
 // mbufsNeeded is how many mbufs queues and workers can hold, so that none ever
-// goes without.
+// goes without. A queue holds as many frames as one burst may bring.
 func (c *sessionConfig) mbufsNeeded() int {
-	room, held, longest := c.mbufSize-mbuf.DefaultHeadroom, 0, 1
+	held, longest := 0, 1
 	for _, p := range c.ports {
-		mtu := max(p.cfg.MTU, rtap.DefaultMTU)
-		segs := (mtu + 64 + room - 1) / room // 64: Ethernet header, tags, virtio header
-		held += p.cfg.Queues * c.rxd * segs
+		segs := c.segments(p.cfg)
+		held += p.cfg.Queues * min(c.rxd, c.forward.Burst) * segs
 		longest = max(longest, segs)
 	}
-	perWorker := mbuf.DefaultCacheSize*3/2 + c.forward.Burst*max(longest, len(c.forward.TxPkts))
+	perWorker := c.cacheSize()*3/2 + c.forward.Burst*max(longest, len(c.forward.TxPkts))
 	return held + c.forward.Cores*perWorker
+}
+
+// segments is how many mbufs the longest frame of a port takes.
+func (c *sessionConfig) segments(p rtap.Config) int {
+	room, frame := c.mbufSize-mbuf.DefaultHeadroom, max(p.MTU, rtap.DefaultMTU)
+	if c.offloads.lro() && c.offloads.scatter() {
+		frame = max(frame, cmp.Or(c.offloads.maxLROPktSize, rtap.MaxLROPktSize))
+	}
+	return (frame + 64 + room - 1) / room // 64: Ethernet header, tags, virtio header
 }
 
 func (s *session) open() error {
@@ -103,6 +138,11 @@ func (s *session) open() error {
 	plan, err := s.plan()
 	if err != nil {
 		return planError{err}
+	}
+	if s.cfg.forward.Mode == "mtu" {
+		if err := s.packets.open(&s.cfg, len(s.caches)); err != nil {
+			return err
+		}
 	}
 	for _, p := range s.cfg.ports {
 		if err := s.openPort(p, plan); err != nil {
@@ -127,14 +167,28 @@ func (s *session) plan() (*forward.Forwarder, error) {
 	}
 	cfg := s.cfg.forward
 	cfg.Alloc = func(int) mbuf.Allocator { return s.pool }
+	cfg.Csum = s.csum()
 	plan, err := forward.New(cfg, stubs...)
 	if err != nil {
 		return nil, err
 	}
 	for range plan.Workers() {
-		s.caches = append(s.caches, s.pool.NewCache(0))
+		s.caches = append(s.caches, s.pool.NewCache(s.cfg.cacheSize()))
 	}
 	return plan, nil
+}
+
+// csum is what mode csum leaves to the ports: what all of them have that are open,
+// or what was asked for, before there are any.
+func (s *session) csum() forward.CsumConfig {
+	tx := s.cfg.offloads.tx
+	if s.cfg.offloads.all {
+		tx = ^uint64(0)
+	}
+	for _, p := range s.ports {
+		tx &= p.dev.Info().EnabledTxOffloads
+	}
+	return s.cfg.offloads.csum(tx)
 }
 
 // openPort opens and starts one port, the next in number.
@@ -146,7 +200,9 @@ func (s *session) openPort(p portConfig, plan *forward.Forwarder) error {
 		return err
 	}
 	s.ports = append(s.ports, &port{name: p.name, dev: dev})
-	if err := dev.Configure(rtap.PortConfig{RxQueues: p.cfg.Queues, TxQueues: p.cfg.Queues}); err != nil {
+	conf := rtap.PortConfig{RxQueues: p.cfg.Queues, TxQueues: p.cfg.Queues, MaxLROPktSize: s.cfg.offloads.maxLROPktSize}
+	conf.RxOffloads, conf.TxOffloads = s.cfg.offloads.of(dev.Info())
+	if err := dev.Configure(conf); err != nil {
 		return err
 	}
 	for _, w := range plan.Workers() {
@@ -155,6 +211,22 @@ func (s *session) openPort(p portConfig, plan *forward.Forwarder) error {
 		}
 	}
 	return dev.Start()
+}
+
+// alloc is what a worker builds packets from and gives sent ones back to.
+func (s *session) alloc(worker int) mbuf.Allocator {
+	if s.packets.pool != nil {
+		return s.packets.caches[worker]
+	}
+	return s.caches[worker]
+}
+
+// regions is all the memory that packets may lie in.
+func (s *session) regions() []mbuf.Region {
+	if s.packets.pool != nil {
+		return slices.Concat(s.pool.Regions(), s.packets.pool.Regions())
+	}
+	return s.pool.Regions()
 }
 
 // setUpQueues sets up those queues of port n that worker w polls.
@@ -168,7 +240,7 @@ func (s *session) setUpQueues(dev *rtap.Device, n int, w *forward.Worker) error 
 			}
 		}
 		if r.TxPort == n {
-			tx := rtap.TxConfig{Ring: s.cfg.txd, Free: cache, Regions: s.pool.Regions()}
+			tx := rtap.TxConfig{Ring: s.cfg.txd, Free: s.alloc(w.ID()), Regions: s.regions()}
 			if err := dev.SetupTxQueue(r.Queue, tx); err != nil {
 				return err
 			}
@@ -192,7 +264,8 @@ func (s *session) connect() error {
 		ports = append(ports, forward.NewPort([6]byte(link.MAC), rx, tx))
 	}
 	cfg := s.cfg.forward
-	cfg.Alloc = func(worker int) mbuf.Allocator { return s.caches[worker] }
+	cfg.Alloc = s.alloc
+	cfg.Csum = s.csum()
 	var err error
 	s.fwd, err = forward.New(cfg, ports...)
 	return err
@@ -208,8 +281,42 @@ func (s *session) close() error {
 	for _, c := range s.caches {
 		c.Close()
 	}
+	err = errors.Join(err, s.packets.close())
 	if s.pool != nil {
 		err = errors.Join(err, s.pool.Close())
 	}
 	return err
+}
+
+// packetMemory is what mode mtu cuts frames into: small mbufs, while frames are
+// received into large ones.
+type packetMemory struct {
+	pool   *mbuf.Pool
+	caches []*mbuf.Cache // one for each worker
+}
+
+// perFrame is how many packets a frame may become without a burst of such frames
+// going short of mbufs: 46 is usual.
+const perFrame = 64
+
+func (m *packetMemory) open(cfg *sessionConfig, workers int) error {
+	var err error
+	perWorker := mbuf.DefaultCacheSize*3/2 + cfg.forward.Burst*perFrame
+	if m.pool, err = mbuf.NewPool(mbuf.Config{Name: "rtap packets", Count: workers * perWorker, Hugepages: cfg.huge}); err != nil {
+		return err
+	}
+	for range workers {
+		m.caches = append(m.caches, m.pool.NewCache(mbuf.DefaultCacheSize))
+	}
+	return nil
+}
+
+func (m *packetMemory) close() error {
+	for _, c := range m.caches {
+		c.Close()
+	}
+	if m.pool == nil {
+		return nil
+	}
+	return m.pool.Close()
 }

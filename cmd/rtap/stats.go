@@ -17,7 +17,9 @@ type portReport struct {
 	IfIndex   int         `json:"ifindex"`   // in the namespace where it is now
 	Engine    rtap.Engine `json:"engine"`
 	rtap.Stats
-	Error string `json:"error,omitempty"`
+	RxOffloads []string `json:"rx_offloads"` // that are on, by name
+	TxOffloads []string `json:"tx_offloads"`
+	Error      string   `json:"error,omitempty"`
 }
 
 // report is what --json prints.
@@ -43,7 +45,9 @@ func (p *port) report() portReport {
 	stats, statsErr := p.dev.Stats()
 	link, linkErr := p.dev.Link()
 	info := p.dev.Info()
-	r := portReport{Name: p.name, Interface: info.Name, IfIndex: info.IfIndex, Engine: info.Engine, Stats: stats}
+	r := portReport{Name: p.name, Interface: info.Name, IfIndex: info.IfIndex, Engine: info.Engine, Stats: stats,
+		RxOffloads: append([]string{}, rtap.RxOffloadNames(info.EnabledRxOffloads)...),
+		TxOffloads: append([]string{}, rtap.TxOffloadNames(info.EnabledTxOffloads)...)}
 	if linkErr == nil {
 		r.Interface, r.IfIndex = link.Name, link.Index
 	}

@@ -4,9 +4,12 @@ package main
 
 import (
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/rtap-project/rtap"
 )
 
 func TestHelp(t *testing.T) {
@@ -17,7 +20,9 @@ func TestHelp(t *testing.T) {
 		{"help", []string{"run ", "info ", "bench ", "demo ", "Exit codes"}},
 		{"--help", []string{"Usage: rtap VERB"}},
 		{"-h", []string{"Usage: rtap VERB"}},
-		{"help run", []string{"--vdev DEVARGS", "--total-num-mbufs N", "icmpecho", "iface=NAME", "Examples:"}},
+		{"help run", []string{"--vdev DEVARGS", "--total-num-mbufs N", "icmpecho", "iface=NAME", "Examples:",
+			"--enable-rx-cksum", "--enable-lro", "--max-lro-pkt-size BYTES", "--enable-scatter", "--rx-offloads SET", "--tx-offloads SET",
+			"--offloads LIST", "--tso-segsz BYTES", "--offloads=all", "12 MB"}},
 		{"run --help", []string{"--forward-mode MODE", "(default io)"}},
 		{"info -h", []string{"--json"}},
 		{"help bench", []string{"--rounds N", "rx-drain", "poll-empty", "(default 64,1500)"}},
@@ -69,6 +74,20 @@ func TestUsageErrors(t *testing.T) {
 		{"run --vdev=net_rtap0 --port-topology=star", "paired, chained or loop"},
 		{"run --vdev=net_rtap0 --eth-peer=1,02:00:00:00:00:01", "0 to 0"},
 		{"run --vdev=net_rtap0 --eth-peer=0,02:00", "MAC address"},
+		{"run --vdev=net_rtap0 --mbuf-size=65536", "--mbuf-size is 65536"},
+		{"run --vdev=net_rtap0 --mbuf-size=0", "--mbuf-size is 0"},
+		{"run --vdev=net_rtap0 --offloads=wings", `no "wings": want all, none, or some of csum, tso, lro, uso, vlan, qinq, tunnel`},
+		{"run --vdev=net_rtap0 --offloads=none,csum", "none goes with nothing else"},
+		{"run --vdev=net_rtap0 --rx-offloads=fly", `"fly": want a number, or one of vlan_strip`},
+		{"run --vdev=net_rtap0 --tx-offloads=0xfly", `"0xfly": want a number, or one of vlan_insert`},
+		{"run --vdev=net_rtap0 --max-lro-pkt-size=1023", "--max-lro-pkt-size is 1023"},
+		{"run --vdev=net_rtap0 --max-lro-pkt-size=0", "--max-lro-pkt-size is 0"},
+		{"run --vdev=net_rtap0 --tso-segsz=800", "--tso-segsz is for --forward-mode=csum"},
+		{"run --vdev=net_rtap0 --tso-segsz=65536 --forward-mode=csum", "--tso-segsz is 65536"},
+		{"run --vdev=net_rtap0 --tso-segsz=800 --forward-mode=csum --tx-offloads=tcp_cksum", "TCPSeg"},
+		{"run --vdev=net_rtap0 --enable-lro --tx-offloads=tcp_cksum", "--tx-offloads lacks udp_cksum,tcp_tso, which mode io needs"},
+		{"run --vdev=net_rtap0 --offloads=lro --tx-offloads=0 --rx-offloads=vlan_strip", "--tx-offloads lacks vlan_insert"},
+		{"run --vdev=net_rtap0 --forward-mode=mtu --tx-offloads=tcp_cksum", "--tx-offloads lacks tcp_tso, which mode mtu needs"},
 		{"info extra", "unexpected argument"},
 		{"bench --workload=tx,sleep", `"sleep"`},
 		{"bench --rounds=0", "--rounds is 0"},
@@ -79,7 +98,11 @@ func TestUsageErrors(t *testing.T) {
 		{"demo --duration=0", "--duration is 0s"},
 		{"demo --engine=steam", "steam"},
 	} {
-		code, out, errs := here(strings.Fields(c.args)...)
+		args := strings.Fields(c.args)
+		if strings.HasPrefix(c.args, "run --vdev=") && !strings.Contains(c.args, "--duration") {
+			args = append(args, "--duration=0.1") // should it be no error after all
+		}
+		code, out, errs := here(args...)
 		if code != exitUsage || !strings.Contains(errs, c.want) || out != "" {
 			t.Errorf("rtap %s: exit code %d, stdout %q, stderr %q; want exit code 2 and %q", c.args, code, out, errs, c.want)
 		}
@@ -129,5 +152,27 @@ func TestMedian(t *testing.T) {
 	}
 	if got := median([]float64{4, 1, 3, 2}); got != 2.5 {
 		t.Errorf("median of four is %v", got)
+	}
+}
+
+// TestBenchLine: each ratio is of the two that its head names.
+func TestBenchLine(t *testing.T) {
+	rows := []row{
+		{Workload: "forward-lro", Engine: rtap.EngineSyscall, NsPerPacket: 200, Gbps: 2},
+		{Workload: "forward-lro", Engine: rtap.EngineUring, NsPerPacket: 100, Gbps: 4},
+		{Workload: "forward-lro", Engine: engineNoOffloads, NsPerPacket: 300, Gbps: 1},
+		{Workload: "ping", Engine: rtap.EngineSyscall, NsPerPacket: 60},
+		{Workload: "ping", Engine: rtap.EngineUring, NsPerPacket: 50},
+		{Workload: "ping", Engine: enginePlain, NsPerPacket: 40},
+	}
+	r := benchReport{Rows: rows}
+	for i, want := range map[int][]string{0: {"2.00 x", "", "3.00 x", "1.00 -> 2.00 -> 4.00"}, 3: {"1.20 x", "1.25 x", "", ""}} {
+		if got := r.line(rows[i]); len(got) != 11 || !slices.Equal(got[7:], want) {
+			t.Errorf("%s: %q, want %q at the end", rows[i].Workload, got, want)
+		}
+	}
+	alone := benchReport{Rows: rows[:1]}
+	if got := alone.line(rows[0]); len(got) != 11 || got[10] != "2.00" {
+		t.Errorf("without io_uring: %q", got)
 	}
 }

@@ -20,6 +20,9 @@ type parsedInfo struct {
 	Version, Kernel, Arch, Reason, Engine string
 	CPUs                                  int
 	Works                                 bool
+	RxOffloads                            []string          `json:"rx_offloads"`
+	TxOffloads                            []string          `json:"tx_offloads"`
+	Lacking                               map[string]string `json:"lacking_offloads"`
 	Features                              []struct{ Name, Outcome, Since, Detail, Cost string }
 }
 
@@ -54,10 +57,37 @@ func TestInfo(t *testing.T) {
 		t.Errorf("outcomes are %v", seen)
 	}
 
+	checkOffloads(t, r)
+
 	p = start(t, ns, "info")
 	p.wait(exitDone)
-	if !strings.Contains(p.out.String(), "Ports work here, with engine "+engines()[0]) {
+	if !strings.Contains(p.out.String(), "Ports work here, with engine "+engines()[0]) ||
+		!strings.Contains(p.out.String(), "Rx offloads: vlan_strip, ") || !strings.Contains(p.out.String(), "Tx offloads: vlan_insert, ") {
 		t.Errorf("info: %s", &p.out)
+	}
+}
+
+// checkOffloads: what every kernel has is there, and the others are there or it is
+// said why not.
+func checkOffloads(t *testing.T, r parsedInfo) {
+	t.Helper()
+	for _, name := range []string{"ipv4_cksum", "tcp_cksum", "tcp_lro", "vlan_strip", "scatter"} {
+		if !slices.Contains(r.RxOffloads, name) {
+			t.Errorf("info has no Rx offload %s: %q", name, r.RxOffloads)
+		}
+	}
+	for _, name := range []string{"udp_lro", "tunnel_lro"} {
+		if why := r.Lacking["rx "+name]; slices.Contains(r.RxOffloads, name) == (why != "") || why != "" && !strings.Contains(why, "Linux 6.") {
+			t.Errorf("Rx offload %s: %q, lacking %q", name, r.RxOffloads, r.Lacking)
+		}
+	}
+	for _, name := range []string{"udp_tso", "vxlan_tnl_tso", "geneve_tnl_tso"} {
+		if slices.Contains(r.TxOffloads, name) == (r.Lacking["tx "+name] != "") {
+			t.Errorf("Tx offload %s: %q, lacking %q", name, r.TxOffloads, r.Lacking)
+		}
+	}
+	if nettest.IsLinux61() != (r.Lacking["rx udp_lro"] != "") {
+		t.Errorf("lacking: %q", r.Lacking)
 	}
 }
 
@@ -70,15 +100,18 @@ func TestBenchJSON(t *testing.T) {
 	p.wait(exitDone)
 	var r benchReport
 	p.decode(&r)
-	// The plain loop of "ping" besides.
-	if want := len(workloads)*len(engines()) + 1; len(r.Rows) != want {
+	want := len(workloads) * len(engines())
+	for _, w := range workloads {
+		want += len(w.rivals)
+	}
+	if len(r.Rows) != want {
 		t.Fatalf("%d rows, want %d: %+v", len(r.Rows), want, r.Rows)
 	}
 	for _, row := range r.Rows {
 		if row.Rounds != 2 || row.Min <= 0 || row.Min > row.NsPerPacket || row.NsPerPacket > row.Max {
 			t.Errorf("row %+v", row)
 		}
-		if (row.Workload == "forward") != (row.Gbps > 0) || (row.Workload == "tx" && row.PacketBytes != 64) {
+		if strings.HasPrefix(row.Workload, "forward") != (row.Gbps > 0) || (row.Workload == "tx" && row.PacketBytes != 64) {
 			t.Errorf("row %+v", row)
 		}
 	}
@@ -117,7 +150,7 @@ func TestDemo(t *testing.T) {
 	for _, engine := range engines() {
 		p := start(t, nil, "demo", "--duration=0.5", "--engine", engine)
 		p.wait(exitDone)
-		for _, want := range []string{"ok  ARP ", "ok  ping, IPv4 ", "ok  UDP through ", "ok  TCP through ", "engine " + engine,
+		for _, want := range []string{"ok  ARP ", "ok  ping, IPv4 ", "ok  UDP through ", "ok  TCP through ", "ok  TCP in large frames ", "engine " + engine,
 			"Everything got through."} {
 			if !strings.Contains(p.out.String(), want) {
 				t.Errorf("no %q in\n%s", want, &p.out)
@@ -129,12 +162,20 @@ func TestDemo(t *testing.T) {
 	}
 }
 
+func rivalNames(w workload) []string {
+	var names []string
+	for _, e := range w.rivals {
+		names = append(names, string(e))
+	}
+	return names
+}
+
 // TestRigs opens and closes each workload in this process, where the end of the
 // tests sees what was left behind.
 func TestRigs(t *testing.T) {
 	nettest.NeedTun(t)
 	for _, w := range workloads {
-		for _, engine := range engines() {
+		for _, engine := range append(engines(), rivalNames(w)...) {
 			r, err := w.open(rtap.Engine(engine))
 			if err != nil {
 				t.Fatalf("%s, %s: %v", w.name, engine, err)
@@ -150,6 +191,37 @@ func TestRigs(t *testing.T) {
 			if err := r.close(); err != nil {
 				t.Errorf("%s, %s: %v", w.name, engine, err)
 			}
+		}
+	}
+}
+
+// TestForwardRigs: the workloads with offloads have them, and what they are compared
+// with has none.
+func TestForwardRigs(t *testing.T) {
+	nettest.NeedTun(t)
+	for _, c := range []struct {
+		workload, mode string
+		engine         rtap.Engine
+		lro            bool
+	}{
+		{"forward", "io", rtap.EngineSyscall, false},
+		{"forward-lro", "io", rtap.EngineSyscall, true},
+		{"forward-lro", "io", engineNoOffloads, false},
+		{"forward-mtu", "mtu", rtap.EngineSyscall, true},
+		{"forward-mtu", "io", engineNoOffloads, false},
+	} {
+		i := slices.IndexFunc(workloads, func(w workload) bool { return w.name == c.workload })
+		r, err := workloads[i].open(c.engine)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := r.(forwardRig).s
+		on := s.ports[0].dev.Info().EnabledRxOffloads&rtap.RxOffloadTCPLRO != 0
+		if on != c.lro || s.fwd.Mode().Name != c.mode {
+			t.Errorf("%s, %s: LRO %v, mode %s", c.workload, c.engine, on, s.fwd.Mode().Name)
+		}
+		if err := r.close(); err != nil {
+			t.Error(err)
 		}
 	}
 }
