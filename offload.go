@@ -229,21 +229,22 @@ func (d *Device) checkOffloads(c *PortConfig) error {
 }
 
 func refused(dir string, table []offload, want, capa uint64) error {
-	for bad := want &^ capa; bad != 0; {
-		bit := bad & -bad
-		e := &OffloadError{Dir: dir, Name: offloadNames(table, bit)[0], Reason: "no TAP offers it"}
-		for _, o := range table {
-			switch {
-			case o.bit != bit:
-			case o.never != "":
-				e.Reason = o.never
-			default:
-				e.Reason = "Linux " + o.since + " has it, this kernel has not"
-			}
-		}
-		return e
+	bad := want &^ capa
+	if bad == 0 {
+		return nil
 	}
-	return nil
+	bit := bad & -bad
+	e := &OffloadError{Dir: dir, Name: offloadNames(table, bit)[0], Reason: "no TAP offers it"}
+	for _, o := range table {
+		switch {
+		case o.bit != bit:
+		case o.never != "":
+			e.Reason = o.never
+		default:
+			e.Reason = "Linux " + o.since + " has it, this kernel has not"
+		}
+	}
+	return e
 }
 
 // tunFlags is what TUNSETOFFLOAD is to be told.

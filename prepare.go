@@ -54,8 +54,12 @@ func (p *txPlan) putPseudo(m *mbuf.Mbuf) error {
 		proto = protoUDP
 	}
 	start := p.lengths.L4Start()
-	at := start + p.cksum
-	sum := header.PseudoSum(p.headers[p.lengths.IPStart():], proto, int(m.PktLen)-start)
+	at, length := start+p.cksum, int(m.PktLen)-start
+	ip := p.headers[p.lengths.IPStart():]
+	if n := header.IPLength(ip) - p.lengths.L3; n > 0 && n < length {
+		length = n // what follows is padding
+	}
+	sum := header.PseudoSum(ip, proto, length)
 	b := m.Bytes()
 	switch {
 	case binary.BigEndian.Uint16(p.headers[at:]) == sum:

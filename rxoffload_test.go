@@ -114,6 +114,9 @@ func rxCases() []rxCase {
 	tunnelHdr := large(tunnel, vnethdr.GSOTCPv4|vnethdr.GSOUDPTunnelIPv4, 1000)
 	tunnelCsum := tunnelHdr
 	tunnelCsum.Flags |= vnethdr.FlagUDPTunnelCsum
+	taggedTunnel := spec{udp: true, vxlan: &inner, tags: vlan.tags}
+	taggedHdr := tunnelHdr // the kernel forgets the tag, but in csum_start
+	taggedHdr.CsumStart += 4
 	wrongPlace := tunnelHdr
 	wrongPlace.InnerNetwork++
 	outerUDP := spec{udp: true, vxlan: &spec{payload: 100}} // what is to be completed is the outer checksum
@@ -149,6 +152,10 @@ func rxCases() []rxCase {
 			flags: mbuf.RxLRO | mbuf.RxL4CksumNone, ptype: vxlanTCP, lengths: withSeg(tunnel.lengths(), 1000)},
 		{name: "LRO in VXLAN with checksum", offloads: RxOffloadTCPLRO | RxOffloadTunnelLRO, hdr: tunnelCsum, frame: tunnel.partial(),
 			flags: mbuf.RxLRO | mbuf.RxL4CksumNone | mbuf.RxOuterL4CksumInvalid, ptype: vxlanTCP, lengths: withSeg(tunnel.lengths(), 1000)},
+		{name: "LRO in VXLAN behind a tag", offloads: RxOffloadTCPLRO | RxOffloadTunnelLRO, hdr: taggedHdr, frame: taggedTunnel.partial(),
+			flags: mbuf.RxLRO | mbuf.RxL4CksumNone, ptype: vxlanTCP ^ mbuf.PTypeL2Ether ^ mbuf.PTypeL2EtherVLAN, lengths: withSeg(taggedTunnel.lengths(), 1000)},
+		{name: "LRO in VXLAN behind a tag that is stripped", offloads: RxOffloadTCPLRO | RxOffloadTunnelLRO | RxOffloadVLANStrip, hdr: taggedHdr, frame: taggedTunnel.partial(), data: tunnel.partial(), tci: 0x6005,
+			flags: mbuf.RxLRO | mbuf.RxL4CksumNone | mbuf.RxVLAN | mbuf.RxVLANStripped, ptype: vxlanTCP, lengths: withSeg(tunnel.lengths(), 1000)},
 		{name: "LRO in VXLAN elsewhere", offloads: RxOffloadTCPLRO | RxOffloadTunnelLRO, hdr: wrongPlace, frame: tunnel.partial(), refused: true},
 		{name: "LRO of what is no TCP", offloads: everyRx, hdr: large(udp4, vnethdr.GSOTCPv4, 10), frame: udp4.partial(), refused: true},
 		{name: "LRO of unknown kind", offloads: everyRx, hdr: large(udp4, 2, 10), frame: udp4.partial(), refused: true},

@@ -255,18 +255,14 @@ func (p *txPlan) edits() bool {
 	if p.has(mbuf.TxOuterIPCksum) {
 		p.head = p.lengths.OuterL2 + p.lengths.OuterL3
 	}
-	if p.sumsOuterUDP() {
+	if p.has(mbuf.TxOuterUDPCksum) {
 		p.head = p.lengths.OuterL2 + p.lengths.OuterL3 + minUDP
 	}
-	if p.has(mbuf.TxIPCksum) || p.sumsOuterUDP() && p.cksum != 0 {
+	if p.has(mbuf.TxIPCksum) || p.has(mbuf.TxOuterUDPCksum) && p.cksum != 0 && p.gso == 0 {
 		p.head = p.lengths.L4Start()
 	}
 	return p.head <= headMax
 }
-
-// sumsOuterUDP reports whether the driver completes the outer UDP checksum: the
-// kernel completes one checksum of a packet, and both only of one that it cuts.
-func (p *txPlan) sumsOuterUDP() bool { return p.has(mbuf.TxOuterUDPCksum) && !p.has(txSeg) }
 
 // header is what the kernel is told.
 func (p *txPlan) header() (h vnethdr.Header) {
@@ -312,22 +308,28 @@ func (p *txPlan) rewrite(m *mbuf.Mbuf, dst []byte) int {
 	if p.has(mbuf.TxIPCksum) {
 		putIPv4Cksum(dst[p.tags+p.lengths.IPStart():][:p.lengths.L3])
 	}
-	if p.sumsOuterUDP() {
+	if p.has(mbuf.TxOuterUDPCksum) {
 		p.putOuterUDP(m, dst[p.tags:p.tags+p.head])
 	}
 	return n
 }
 
-// putOuterUDP completes the outer UDP checksum in head, the packet's first bytes as
-// they will be sent. If the kernel completes the inner checksum, what is behind its
-// start need not be read: its sum will be the complement of what that checksum began
-// with (local checksum offload, Documentation/networking/checksum-offloads.rst).
+// putOuterUDP writes the outer UDP checksum in head, the packet's first bytes as they
+// will be sent. In a frame that is to be cut, which the kernel does, it begins there as the
+// sum of the pseudo-header. In others the kernel completes the inner one only, and the driver
+// this one. What is behind the inner one's start need not be read: its sum will be the
+// complement of what the inner one began with (local checksum offload,
+// Documentation/networking/checksum-offloads.rst).
 func (p *txPlan) putOuterUDP(m *mbuf.Mbuf, head []byte) {
 	udp := p.lengths.OuterL2 + p.lengths.OuterL3
 	field := head[udp+udpCksumOffset:][:2]
 	clear(field)
-	sum := header.Add(header.PseudoSum(head[p.lengths.OuterL2:], protoUDP, int(m.PktLen)-udp), header.Sum(head[udp:]))
-	rest := uint16(0)
+	pseudo := header.PseudoSum(head[p.lengths.OuterL2:], protoUDP, int(m.PktLen)-udp)
+	if p.gso != 0 {
+		binary.BigEndian.PutUint16(field, pseudo)
+		return
+	}
+	sum, rest := header.Add(pseudo, header.Sum(head[udp:])), uint16(0)
 	if p.cksum != 0 {
 		rest = ^binary.BigEndian.Uint16(p.headers[p.lengths.L4Start()+p.cksum:])
 	} else {

@@ -125,6 +125,8 @@ func txCases() []txCase {
 	tunnelHdr := large(vx4, vnethdr.GSOTCPv4|vnethdr.GSOUDPTunnelIPv4, 1000)
 	tunnelHdr6 := large(vx6, vnethdr.GSOTCPv6|vnethdr.GSOUDPTunnelIPv6, 1000)
 	tunnelHdr6.Flags |= vnethdr.FlagUDPTunnelCsum
+	begun := vx6.partial() // both checksums
+	binary.BigEndian.PutUint16(begun[60:], header.PseudoSum(begun[14:], protoUDP, len(begun)-54))
 	tagged := func(tags ...uint32) []byte { return spec{payload: 3000, tags: tags}.partial() }
 	return []txCase{
 		{name: "nothing but what it is", spec: tcp4, flags: mbuf.TxIPv4, data: tcp4.partial()},
@@ -141,7 +143,8 @@ func txCases() []txCase {
 		{name: "USO v6", spec: udp6, flags: u6 | mbuf.TxUDPSeg, seg: 100, hdr: large(udp6, vnethdr.GSOUDPL4, 100)},
 		{name: "in VXLAN", spec: vx4, flags: vxlanV4, hdr: needsCsum(vx4)},
 		{name: "TSO in VXLAN", spec: vx4, flags: vxlanV4 | mbuf.TxTCPSeg, seg: 1000, hdr: tunnelHdr},
-		{name: "TSO in VXLAN v6 with checksum", spec: vx6, flags: mbuf.TxTunnelVXLAN | mbuf.TxOuterIPv6 | t6 | mbuf.TxOuterUDPCksum | mbuf.TxTCPSeg, seg: 1000, hdr: tunnelHdr6},
+		{name: "TSO in VXLAN v6 with checksum", spec: vx6, flags: mbuf.TxTunnelVXLAN | mbuf.TxOuterIPv6 | t6 | mbuf.TxOuterUDPCksum | mbuf.TxTCPSeg, seg: 1000, edit: noCksum(60), hdr: tunnelHdr6, data: begun},
+		{name: "TSO of one packet in VXLAN v6 with checksum", spec: vx6, flags: mbuf.TxTunnelVXLAN | mbuf.TxOuterIPv6 | t6 | mbuf.TxOuterUDPCksum | mbuf.TxTCPSeg, seg: 3000, edit: noCksum(60), hdr: needsCsum(vx6), data: vx6.partial()},
 		{name: "TSO in something over UDP", spec: vx4, flags: mbuf.TxTunnelUDP | mbuf.TxOuterIPv4 | t4 | mbuf.TxTCPSeg, seg: 1000, hdr: tunnelHdr},
 
 		{name: "IPv4 header", spec: tcp4, flags: t4 | mbuf.TxIPCksum, edit: noCksum(24), hdr: needsCsum(tcp4), data: tcp4.partial()},

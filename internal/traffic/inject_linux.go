@@ -34,6 +34,27 @@ func NewInjector(ns *netns.NS, ifindex int) (*Injector, error) {
 	return &Injector{fd: fd}, nil
 }
 
+// NewOffloadInjector is NewInjector for frames with a struct virtio_net_hdr of 10 bytes in front, in the
+// machine's byte order (PACKET_VNET_HDR in packet(7), package vnethdr): the kernel takes them for what it
+// would itself hand to the interface, with a checksum to complete or to be cut into packets. Such a frame
+// may be longer than the MTU. They go through the queueing discipline.
+func NewOffloadInjector(ns *netns.NS, ifindex int) (*Injector, error) {
+	in, err := NewInjector(ns, ifindex)
+	if err != nil {
+		return nil, err
+	}
+	// The bypass drops what the interface cannot cut itself (dev_direct_xmit in net/core/dev.c).
+	err = unix.SetsockoptInt(in.fd, unix.SOL_PACKET, unix.PACKET_QDISC_BYPASS, 0)
+	if err == nil {
+		err = unix.SetsockoptInt(in.fd, unix.SOL_PACKET, unix.PACKET_VNET_HDR, 1)
+	}
+	if err != nil {
+		in.Close()
+		return nil, fmt.Errorf("traffic: inject: %w", err)
+	}
+	return in, nil
+}
+
 // Close gives the socket back. It is safe to call more than once.
 func (in *Injector) Close() error {
 	if in.fd < 0 {

@@ -8,6 +8,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
+	"syscall"
 
 	"github.com/rtap-project/rtap/internal/netns"
 )
@@ -40,6 +43,9 @@ type Injector struct{}
 // NewInjector returns an error that wraps [errors.ErrUnsupported].
 func NewInjector(ns *netns.NS, ifindex int) (*Injector, error) { return nil, errLinuxOnly }
 
+// NewOffloadInjector returns an error that wraps [errors.ErrUnsupported].
+func NewOffloadInjector(ns *netns.NS, ifindex int) (*Injector, error) { return nil, errLinuxOnly }
+
 // Inject is not supported.
 func (*Injector) Inject(frame []byte) error { return errLinuxOnly }
 
@@ -55,3 +61,63 @@ func (*Injector) Close() error { return nil }
 func Ping(ctx context.Context, cfg PingConfig) (PingResult, error) {
 	return PingResult{}, errLinuxOnly
 }
+
+func (cfg *TCPConfig) prepare(_, _ string, _ syscall.RawConn) error {
+	if cfg.Congestion != "" || cfg.MSS != 0 || cfg.PacingBytes != 0 {
+		return errLinuxOnly
+	}
+	return nil
+}
+
+func senderInfo(*net.TCPConn) (TCPInfo, error) { return TCPInfo{}, errLinuxOnly }
+
+func (cfg *UDPConfig) prepareClient(_, _ string, _ syscall.RawConn) error {
+	if cfg.Segments != 1 {
+		return errLinuxOnly
+	}
+	return nil
+}
+
+func (cfg *UDPConfig) prepareServer(_, _ string, _ syscall.RawConn) error {
+	if cfg.GRO {
+		return errLinuxOnly
+	}
+	return nil
+}
+
+func mergedSize([]byte) int { return 0 }
+
+// AddVLAN is not supported.
+func AddVLAN(ns *netns.NS, below int, name string, tag VLANTag) (index int, err error) {
+	return 0, errLinuxOnly
+}
+
+// PushVLAN is not supported.
+func PushVLAN(ns *netns.NS, index int, tags ...VLANTag) error { return errLinuxOnly }
+
+// Redirect is not supported.
+func Redirect(ns *netns.NS, from, to int) error { return errLinuxOnly }
+
+// AddVXLAN is not supported.
+func AddVXLAN(ns *netns.NS, below int, name string, vni int, local, remote netip.Addr, checksum bool) (index int, err error) {
+	return 0, errLinuxOnly
+}
+
+// AddVeth is not supported.
+func AddVeth(a *netns.NS, nameA string, b *netns.NS, nameB string) (indexA, indexB int, err error) {
+	return 0, 0, errLinuxOnly
+}
+
+// SetRoute is not supported.
+func SetRoute(ns *netns.NS, dst netip.Prefix, via netip.Addr, index, mtu int) error {
+	return errLinuxOnly
+}
+
+// Features are the offloads of an interface that are on.
+type Features map[string]bool
+
+// ReadFeatures is not supported.
+func ReadFeatures(ns *netns.NS, index int) (Features, error) { return nil, errLinuxOnly }
+
+// SetFeatures is not supported.
+func SetFeatures(ns *netns.NS, index int, want Features) error { return errLinuxOnly }

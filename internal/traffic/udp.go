@@ -28,6 +28,15 @@ type UDPConfig struct {
 	Window int
 	// Linger is how long to wait for a datagram before it counts as lost, default 1 s.
 	Linger time.Duration
+
+	// Segments is how many datagrams go down in one system call, cut by the kernel or whatever it leaves
+	// that to (UDP_SEGMENT in udp(7), Linux 4.18); default 1, at most 64 (UDP_MAX_SEGMENTS). None may be longer
+	// than the MTU allows, all together not longer than 65507 bytes. Linux only.
+	Segments int
+	// Tail is the payload of the last datagram of each such call, 8 to SizeBytes; 0 means SizeBytes.
+	Tail int
+	// GRO lets the receiving end take several datagrams at once (UDP_GRO in udp(7), Linux 5.0). Linux only.
+	GRO bool
 }
 
 // UDPResult is what a UDP transfer came to.
@@ -38,6 +47,7 @@ type UDPResult struct {
 	Duplicates int // arrived again
 	Reordered  int // arrived after a later one
 	Corrupt    int // arrived with another content or length
+	Merged     int // system calls that received several at once
 }
 
 // Lost is how many datagrams did not arrive unchanged.
@@ -55,14 +65,31 @@ func (cfg *UDPConfig) defaults() error {
 	}
 	set(&cfg.Count, 100)
 	set(&cfg.SizeBytes, 1024)
-	set(&cfg.Window, max(1, min(16, windowBytes/max(1, cfg.SizeBytes))))
+	set(&cfg.Segments, 1)
+	set(&cfg.Tail, cfg.SizeBytes)
+	set(&cfg.Window, max(cfg.Segments, min(16, windowBytes/max(1, cfg.SizeBytes))))
 	if cfg.Linger == 0 {
 		cfg.Linger = time.Second
 	}
 	if cfg.SizeBytes < seqLen || cfg.SizeBytes > 65507 {
 		return fmt.Errorf("SizeBytes is %d; a datagram has %d to 65507 bytes", cfg.SizeBytes, seqLen)
 	}
+	if cfg.Segments < 1 || cfg.Segments > 64 || cfg.Segments*cfg.SizeBytes > 65507 {
+		return fmt.Errorf("UDPConfig.Segments is %d; a call takes 1 to 64 datagrams, and of %d bytes at most %d", cfg.Segments,
+			cfg.SizeBytes, 65507/cfg.SizeBytes)
+	}
+	if cfg.Tail < seqLen || cfg.Tail > cfg.SizeBytes {
+		return fmt.Errorf("UDPConfig.Tail is %d; the last datagram has %d to %d bytes", cfg.Tail, seqLen, cfg.SizeBytes)
+	}
 	return nil
+}
+
+// size is the payload of datagram seq.
+func (cfg *UDPConfig) size(seq int) int {
+	if seq%cfg.Segments == cfg.Segments-1 || seq == cfg.Count-1 {
+		return cfg.Tail
+	}
+	return cfg.SizeBytes
 }
 
 // UDP sends numbered datagrams of known content from the client to the server. Loss is no error but
@@ -86,7 +113,7 @@ func udp(ctx context.Context, cfg UDPConfig) (UDPResult, error) {
 		return UDPResult{}, err
 	}
 	defer closeOn(ctx, server)()
-	client, err := dialUDP(ctx, cfg.Client, server.LocalAddr().String())
+	client, err := dialUDP(ctx, cfg, server.LocalAddr().String())
 	if err != nil {
 		return UDPResult{}, err
 	}
@@ -113,20 +140,22 @@ func udp(ctx context.Context, cfg UDPConfig) (UDPResult, error) {
 
 func listenUDP(ctx context.Context, cfg UDPConfig) (conn *net.UDPConn, err error) {
 	err = inside(cfg.Server, func() error {
-		var lc net.ListenConfig
+		lc := net.ListenConfig{Control: cfg.prepareServer}
 		c, err := lc.ListenPacket(ctx, "udp", cfg.Addr.String())
 		if err == nil {
 			conn = c.(*net.UDPConn)
-			err = conn.SetReadBuffer(8 << 20) // the kernel gives what net.core.rmem_max allows
+			err = conn.SetReadBuffer(readBuffer) // the kernel gives what net.core.rmem_max allows
 		}
 		return err
 	})
 	return conn, err
 }
 
-func dialUDP(ctx context.Context, ns *netns.NS, addr string) (conn net.Conn, err error) {
-	err = inside(ns, func() error {
-		var d net.Dialer
+const readBuffer = 8 << 20
+
+func dialUDP(ctx context.Context, cfg UDPConfig, addr string) (conn net.Conn, err error) {
+	err = inside(cfg.Client, func() error {
+		d := net.Dialer{Control: cfg.prepareClient}
 		conn, err = d.DialContext(ctx, "udp", addr)
 		return err
 	})
@@ -152,17 +181,17 @@ type sink struct {
 
 // run receives until everything has arrived, or nothing more comes after the last was sent.
 func (s *sink) run() error {
-	buf := make([]byte, 65536)
+	buf, oob := make([]byte, 65536), make([]byte, 64)
 	for s.result.Received < s.cfg.Count {
 		finished := s.allSent.Load()
 		if err := s.conn.SetReadDeadline(time.Now().Add(s.cfg.Linger)); err != nil {
 			return err
 		}
-		n, err := s.conn.Read(buf)
+		n, oobn, _, _, err := s.conn.ReadMsgUDP(buf, oob)
 		var timeout net.Error
 		switch {
 		case err == nil:
-			s.take(buf[:n])
+			s.takeAll(buf[:n], mergedSize(oob[:oobn]))
 		case errors.As(err, &timeout) && timeout.Timeout() && finished:
 			return nil
 		case errors.As(err, &timeout) && timeout.Timeout():
@@ -171,6 +200,18 @@ func (s *sink) run() error {
 		}
 	}
 	return nil
+}
+
+// takeAll takes what one system call received: datagrams of size bytes, the last perhaps shorter; size 0 is
+// one alone.
+func (s *sink) takeAll(b []byte, size int) {
+	if size > 0 && len(b) > size {
+		s.result.Merged++
+		for ; len(b) > size; b = b[size:] {
+			s.take(b[:size])
+		}
+	}
+	s.take(b)
 }
 
 func (s *sink) take(b []byte) {
@@ -182,12 +223,12 @@ func (s *sink) take(b []byte) {
 		default:
 		}
 	}()
-	if len(b) != s.cfg.SizeBytes {
+	if len(b) < seqLen {
 		s.result.Corrupt++
 		return
 	}
 	seq := binary.BigEndian.Uint64(b)
-	if seq >= uint64(len(s.seen)) || !bytes.Equal(b[seqLen:], chunk(int64(seq), len(b)-seqLen)) {
+	if seq >= uint64(len(s.seen)) || len(b) != s.cfg.size(int(seq)) || !bytes.Equal(b[seqLen:], chunk(int64(seq), len(b)-seqLen)) {
 		s.result.Corrupt++
 		return
 	}
@@ -206,9 +247,10 @@ func (s *sink) take(b []byte) {
 
 // feed sends all datagrams, no more than Window ahead of what has arrived or is given up.
 func (s *sink) feed(ctx context.Context, conn net.Conn) error {
-	b := make([]byte, s.cfg.SizeBytes)
+	buf := make([]byte, s.cfg.Segments*s.cfg.SizeBytes)
 	for lost := int64(0); s.sent < s.cfg.Count; {
-		for s.cfg.Window > 0 && int64(s.sent)-s.arrived.Load()-lost >= int64(s.cfg.Window) {
+		n := min(s.cfg.Segments, s.cfg.Count-s.sent)
+		for s.cfg.Window > 0 && int64(s.sent+n)-s.arrived.Load()-lost > int64(max(n, s.cfg.Window)) {
 			select {
 			case <-s.progress:
 			case <-time.After(s.cfg.Linger):
@@ -217,13 +259,23 @@ func (s *sink) feed(ctx context.Context, conn net.Conn) error {
 				return context.Cause(ctx)
 			}
 		}
-		binary.BigEndian.PutUint64(b, uint64(s.sent))
-		copy(b[seqLen:], chunk(int64(s.sent), len(b)-seqLen))
 		// A queue on the way that is full is a datagram lost, like any other.
-		if _, err := conn.Write(b); err != nil && !errors.Is(err, syscall.ENOBUFS) {
+		if _, err := conn.Write(s.encode(buf, n)); err != nil && !errors.Is(err, syscall.ENOBUFS) {
 			return err
 		}
-		s.sent++
+		s.sent += n
 	}
 	return nil
+}
+
+// encode puts the next n datagrams into buf.
+func (s *sink) encode(buf []byte, n int) []byte {
+	at := 0
+	for seq := s.sent; seq < s.sent+n; seq++ {
+		b := buf[at:][:s.cfg.size(seq)]
+		binary.BigEndian.PutUint64(b, uint64(seq))
+		copy(b[seqLen:], chunk(int64(seq), len(b)-seqLen))
+		at += len(b)
+	}
+	return buf[:at]
 }

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
+//go:build linux
+
+package rtap
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+
+	"github.com/rtap-project/rtap/internal/nettest"
+	"github.com/rtap-project/rtap/internal/traffic"
+)
+
+// TestOffloadTunnel: what is sent through VXLAN comes in large frames, inner packets
+// of both versions in outer ones of both, with and without an outer checksum and a
+// tag, and goes out so. (An outer UDP header of IPv6 has a checksum in any case.)
+func TestOffloadTunnel(t *testing.T) {
+	p := openPort(t, Config{})
+	const tunnels = TxOffloadVXLANTnlTSO | TxOffloadOuterUDPCksum
+	if p.Info().RxOffloads&RxOffloadTunnelLRO == 0 || p.Info().TxOffloads&tunnels != tunnels {
+		t.Skip("this kernel has no tunnel segmentation for TAPs: since Linux 6.17")
+	}
+	eachEngine(t, func(t *testing.T, e Engine) {
+		for _, c := range []struct{ v6, checksum, tag, strip bool }{
+			{}, {checksum: true}, {v6: true}, {checksum: true, tag: true}, {tag: true, strip: true}, {v6: true, tag: true, strip: true},
+		} {
+			t.Run(fmt.Sprintf("v6=%t/checksum=%t/tag=%t/strip=%t", c.v6, c.checksum, c.tag, c.strip), func(t *testing.T) {
+				cfg := relayConfig{engine: e, rx: relayRx | RxOffloadTunnelLRO, tx: relayTx | tunnels}
+				if c.tag {
+					cfg.tags = []traffic.VLANTag{{Type: 0x8100, TCI: 9}}
+				}
+				if c.strip {
+					cfg.rx, cfg.tx = cfg.rx|relayStrip, cfg.tx|relayInsert
+				}
+				r := newRelay(t, cfg)
+				for _, dst := range r.tunnel(c.v6, c.checksum) {
+					before := r.seen[0].lro.Load()
+					r.tcp(traffic.TCPConfig{Bytes: int64(nettest.Scale(32 << 20))}, dst)
+					r.udp(traffic.UDPConfig{Count: nettest.Scale(1000), SizeBytes: 1200}, dst)
+					if r.seen[0].lro.Load() == before {
+						t.Errorf("%v: no LRO frame was seen", dst)
+					}
+				}
+			})
+		}
+	})
+}
+
+// tunnel puts a VXLAN tunnel between the two ends, and returns the far end's addresses
+// in it.
+func (r *relay) tunnel(v6, checksum bool) []netip.Addr {
+	t := r.t
+	t.Helper()
+	outer := r.v4
+	if v6 {
+		outer = r.v6
+	}
+	far := []netip.Addr{netip.MustParseAddr("203.0.113.2"), netip.MustParseAddr("2001:db8:2::2")}
+	for i, p := range r.ports {
+		var index int
+		nettest.NeedProbe(t, "VXLAN", func() (err error) {
+			index, err = traffic.AddVXLAN(p.ns, p.index, "tunnel", 42, outer[i], outer[1-i], checksum)
+			return err
+		})
+		addr := far
+		if i == 0 {
+			addr = []netip.Addr{far[0].Prev(), far[1].Prev()}
+		}
+		must(t, p.conn.AddAddr(index, netip.PrefixFrom(addr[0], 24)))
+		must(t, p.conn.AddAddr(index, netip.PrefixFrom(addr[1], 64)))
+	}
+	for _, dst := range far {
+		r.acquaint(dst)
+	}
+	return far
+}
