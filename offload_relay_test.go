@@ -324,11 +324,16 @@ func (r *relay) tcp(cfg traffic.TCPConfig, dst netip.Addr) traffic.TCPInfo {
 	before := r.counters()
 	info, err := r.stream(cfg, dst)
 	must(r.t, err)
-	if missed := r.clean(before); missed == 0 && info.Retransmits > info.DSACKs {
+	if missed := r.clean(before); missed == 0 && info.Retransmits > info.DSACKs+inVain {
 		r.t.Errorf("tcp to %v: %d segments were sent again, %d of them in vain", dst, info.Retransmits, info.DSACKs)
 	}
 	return info
 }
+
+// inVain is how many segments TCP may send again for want of patience, such as a tail loss
+// probe when the machine stops for a while, without having been told by the end of the
+// stream that it was in vain. A packet that a port lost shows in its counters: see clean.
+const inVain = 4
 
 // stream is tcp without looking at the counters.
 func (r *relay) stream(cfg traffic.TCPConfig, dst netip.Addr) (info traffic.TCPInfo, err error) {
@@ -341,13 +346,15 @@ func (r *relay) stream(cfg traffic.TCPConfig, dst netip.Addr) (info traffic.TCPI
 	return info, err
 }
 
-// udp sends datagrams, all of which must arrive as they were sent.
+// udp sends datagrams, all of which must arrive as they were sent, and in order unless there is
+// a hop: a veth pair has a queue for each CPU, and the forwarding goroutine may change CPUs.
 func (r *relay) udp(cfg traffic.UDPConfig, dst netip.Addr) traffic.UDPResult {
 	r.t.Helper()
 	before := r.counters()
 	cfg.Client, cfg.Server, cfg.Addr, cfg.Linger = r.ports[0].ns, r.far, netip.AddrPortFrom(dst, 0), nettest.Bound(5*time.Second)
 	got, err := traffic.UDP(r.within(), cfg)
-	if err != nil || got.Received != got.Sent || got.Corrupt+got.Duplicates+got.Reordered != 0 {
+	inOrder := got.Reordered == 0 || r.far != r.ports[1].ns
+	if err != nil || got.Received != got.Sent || got.Corrupt+got.Duplicates != 0 || !inOrder {
 		r.t.Errorf("udp to %v: %+v, %v (%+v)", dst, got, err, cfg)
 	}
 	r.clean(before)
