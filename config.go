@@ -129,7 +129,7 @@ type PortConfig struct {
 
 	// MaxLROPktSize bounds LRO frames, in bytes with the Ethernet header: 1024 to
 	// MaxLROPktSize. 0 means as large as the kernel makes them and the mbufs take
-	// them. Small frames are slow: 64 KB are worth ten times 4 KB.
+	// them. Small frames are slow: 64 KB are worth six times 8 KB.
 	MaxLROPktSize int
 }
 

@@ -64,7 +64,7 @@ Examples:
     rtap run --vdev=net_rtap0,iface=foo0 --forward-mode=icmpecho
   A cable between two interfaces, four queues each, two cores:
     rtap run --vdev=net_rtap0,iface=foo0 --vdev=net_rtap1,iface=foo1 --rxq=4 --txq=4 --nb-cores=2
-  The same for large frames, ten times as fast for TCP:
+  The same for large frames, five times as fast for TCP:
     rtap run --vdev=net_rtap0,iface=foo0 --vdev=net_rtap1,iface=foo1 --offloads=all
   The same by testpmd's names, in mbufs of 2 KB:
     rtap run --vdev=net_rtap0,iface=foo0 --vdev=net_rtap1,iface=foo1 --enable-lro --enable-scatter

@@ -181,6 +181,9 @@ func TestUDPSegments(t *testing.T) {
 				}
 				name := fmt.Sprintf("%v %+v gro=%t", dst, c, gro)
 				r, err := traffic.UDP(within(t), cfg)
+				if !local && cutsNoUDP(err) {
+					continue
+				}
 				if err != nil || r.Received != c.count || r.Sent != c.count || r.Corrupt+r.Duplicates+r.Reordered != 0 {
 					t.Errorf("%s: %+v, %v", name, r, err)
 				}
@@ -199,6 +202,10 @@ func TestUDPSegments(t *testing.T) {
 	}
 }
 
+// cutsNoUDP is true of what Linux 6.1 says to UDP_SEGMENT on an interface without
+// checksum offload (udp_send_skb in net/ipv4/udp.c).
+func cutsNoUDP(err error) bool { return nettest.IsLinux61() && errors.Is(err, syscall.EIO) }
+
 // A datagram that is cut elsewhere than it was sent is corrupt.
 func TestUDPSegmentsFindsOtherBoundaries(t *testing.T) {
 	a, b := wire(t, func(f []byte) [][]byte {
@@ -215,6 +222,9 @@ func TestUDPSegmentsFindsOtherBoundaries(t *testing.T) {
 	acquaint(t, a, b.v4)
 	r, err := traffic.UDP(within(t), traffic.UDPConfig{Server: b.ns, Client: a.ns, Addr: netip.AddrPortFrom(b.v4, 0), Count: 20, Segments: 5,
 		Linger: nettest.Bound(200 * time.Millisecond)})
+	if cutsNoUDP(err) {
+		t.Skip("Linux 6.1 cuts UDP only for interfaces with checksum offload")
+	}
 	if err != nil || r.Corrupt != 1 || r.Received != 19 {
 		t.Errorf("%+v, %v", r, err)
 	}
