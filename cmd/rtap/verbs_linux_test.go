@@ -184,7 +184,7 @@ func TestRigs(t *testing.T) {
 			if w.matrix {
 				c = cell{60, 3}
 			}
-			s, err := r.round(t.Context(), c, time.Millisecond)
+			s, err := r.round(t.Context(), c, nettest.Bound(5*time.Millisecond))
 			if err != nil || s.packets == 0 || s.elapsed <= 0 {
 				t.Errorf("%s, %s: %+v, %v", w.name, engine, s, err)
 			}
