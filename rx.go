@@ -64,6 +64,7 @@ type RxQueue struct {
 	idle   int // bursts in a row that found none
 
 	rejected [1]*mbuf.Mbuf
+	peek     [peekLen]byte // headers of a chain in one piece
 
 	stats *rxCounters
 }

@@ -34,23 +34,37 @@ func (q *RxQueue) inspect(m *mbuf.Mbuf) bool {
 	if q.offloads&(RxOffloadVLANStrip|RxOffloadQinQStrip) != 0 {
 		stripped = q.strip(m)
 	}
+	b := firstBytes(m, q.peek[:])
 	if h[0]|h[1] == 0 { // flags, gso_type
-		m.PacketType, m.TxOffload = header.ParsePacked(m.Bytes())
+		m.PacketType, m.TxOffload = header.ParsePacked(b)
 	} else {
 		var hdr vnethdr.Header
 		hdr.Decode(h)
 		hdr.CsumStart -= uint16(stripped)
 		hdr.OuterTransport -= uint16(stripped)
 		hdr.InnerNetwork -= uint16(stripped)
-		if !describe(m, &hdr) {
+		if !describe(m, &hdr, b) {
 			return false
 		}
 	}
 	if q.offloads&RxOffloadIPv4Cksum != 0 {
-		checkIPv4(m)
+		checkIPv4(m, b)
 	}
 	return true
 }
+
+// firstBytes are a packet's first bytes in one piece, all of its headers among them: in
+// its first mbuf, or copied to peek if that is short.
+func firstBytes(m *mbuf.Mbuf, peek []byte) []byte {
+	b := m.Bytes()
+	if m.Next != nil && len(b) < len(peek) {
+		b = peek[:m.CopyOut(peek, 0)]
+	}
+	return b
+}
+
+// peekLen is longer than the headers of any packet that can be described.
+const peekLen = 512
 
 // strip takes VLAN tags out of the data. What it takes can be put back exactly: the
 // tags' types are those that Tx inserts.
@@ -79,16 +93,16 @@ func (q *RxQueue) strip(m *mbuf.Mbuf) (bytes int) {
 	return bytes
 }
 
-// describe fills in what hdr and the packet's headers say.
-func describe(m *mbuf.Mbuf, hdr *vnethdr.Header) bool {
-	l, known := header.Parse(m.Bytes()), true
+// describe fills in what hdr and the packet's headers, which are in b, say.
+func describe(m *mbuf.Mbuf, hdr *vnethdr.Header, b []byte) bool {
+	l, known := header.Parse(b), true
 	if hdr.Flags&vnethdr.FlagNeedsCsum != 0 {
-		l, known = partial(m, hdr, l)
+		l, known = partial(b, hdr, l)
 	}
 	lengths, fit := l.Pack()
 	m.PacketType, m.TxOffload = l.PacketType, lengths
 	if !fit {
-		m.PacketType, m.TxOffload = header.ParsePacked(m.Bytes())
+		m.PacketType, m.TxOffload = header.ParsePacked(b)
 	}
 	if hdr.GSOType != vnethdr.GSONone {
 		return known && fit && describeLRO(m, hdr, l)
@@ -107,11 +121,11 @@ func describe(m *mbuf.Mbuf, hdr *vnethdr.Header) bool {
 
 // partial finds the header whose checksum is not complete: it is the innermost one,
 // or the outer one of what only looks like a tunnel.
-func partial(m *mbuf.Mbuf, hdr *vnethdr.Header, l header.Layout) (header.Layout, bool) {
+func partial(b []byte, hdr *vnethdr.Header, l header.Layout) (header.Layout, bool) {
 	if is(hdr, l) {
 		return l, true
 	}
-	outer := header.ParseOuter(m.Bytes())
+	outer := header.ParseOuter(b)
 	return outer, is(hdr, outer)
 }
 
@@ -179,8 +193,8 @@ func tunnelAt(hdr *vnethdr.Header, l header.Layout, tag uint16) bool {
 }
 
 // checkIPv4 looks at the checksum of the IPv4 header, the inner one in a tunnel.
-func checkIPv4(m *mbuf.Mbuf) {
-	l, b := m.Lengths(), m.Bytes()
+func checkIPv4(m *mbuf.Mbuf, b []byte) {
+	l := m.Lengths()
 	start, end := l.IPStart(), l.L4Start()
 	if l.L3 < minIPv4 || end > len(b) || b[start]>>4 != 4 {
 		return

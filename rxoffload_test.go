@@ -179,8 +179,8 @@ func rxCases() []rxCase {
 // TestRxDescribe: the mbuf says what the kernel and the packet say, whatever the
 // mbufs' size and headroom.
 func TestRxDescribe(t *testing.T) {
-	for _, cfg := range []mbuf.Config{{DataRoom: 9200}, {DataRoom: 9200, Headroom: -1}, {DataRoom: 512}, {DataRoom: 300, Headroom: 12}} {
-		cfg.Name, cfg.Count = "describe", 128
+	for _, cfg := range []mbuf.Config{{DataRoom: 9200}, {DataRoom: 9200, Headroom: -1}, {DataRoom: 512}, {DataRoom: 300, Headroom: 12}, {DataRoom: minDataRoom, Headroom: -1}} {
+		cfg.Name, cfg.Count = "describe", 4096
 		pool := newPool(t, cfg)
 		for _, c := range rxCases() {
 			t.Run(c.name, func(t *testing.T) {

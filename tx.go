@@ -19,9 +19,9 @@ type TxQueue struct {
 	regions []mbuf.Region  // registered with writer
 	writer  pktio.Writer
 
-	hdrLen int       // bytes of the virtio-net header
-	allow  txAllow   // what packets may ask for
-	peek   [512]byte // headers of a chain in one piece
+	hdrLen int           // bytes of the virtio-net header
+	allow  txAllow       // what packets may ask for
+	peek   [peekLen]byte // headers of a chain in one piece
 
 	// The packets of one system call: descs[i] is sent[i] bytes long. Packets
 	// that are not one piece of memory with room for the header in front are

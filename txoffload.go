@@ -124,10 +124,7 @@ func (q *TxQueue) plan(m *mbuf.Mbuf) (p txPlan, err error) {
 		return p, err
 	}
 	p.lengths = m.Lengths()
-	p.headers = m.Bytes()
-	if m.Next != nil && len(p.headers) < len(q.peek) {
-		p.headers = q.peek[:m.CopyOut(q.peek[:], 0)]
-	}
+	p.headers = firstBytes(m, q.peek[:])
 	if p.outer() && p.inner(int(m.PktLen)) && p.edits() {
 		return p, nil
 	}
