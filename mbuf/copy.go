@@ -124,12 +124,14 @@ func (m *Mbuf) fill(src []byte) {
 	}
 }
 
-// shrink gives a the empty segments at the end.
+// shrink gives a the empty segments at the end. One in the middle, whose data starts
+// where its buffer ends, stays.
 func (m *Mbuf) shrink(a Allocator) {
 	last, segs := m, 1
-	for last.Next != nil && last.Next.DataLen > 0 {
-		last = last.Next
-		segs++
+	for s, n := m, 1; s != nil; s, n = s.Next, n+1 {
+		if s.DataLen > 0 {
+			last, segs = s, n
+		}
 	}
 	freeOne(a, last.Next)
 	last.Next, m.NbSegs = nil, uint16(segs)
