@@ -116,7 +116,7 @@ func TestOffloadCareless(t *testing.T) {
 func TestOffloadUSO(t *testing.T) {
 	cfg, ok := withUSO(t, relayConfig{rx: relayRx, tx: relayTx})
 	if !ok {
-		t.Skip("this kernel has no UDP segmentation for TAPs: since Linux 6.2")
+		nettest.NeedSince(t, 6, 2, "UDP segmentation for TAPs")
 	}
 	for _, hop := range []bool{false, true} {
 		cfg.hop = hop

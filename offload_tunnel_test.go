@@ -20,7 +20,7 @@ func TestOffloadTunnel(t *testing.T) {
 	p := openPort(t, Config{})
 	const tunnels = TxOffloadVXLANTnlTSO | TxOffloadOuterUDPCksum
 	if p.Info().RxOffloads&RxOffloadTunnelLRO == 0 || p.Info().TxOffloads&tunnels != tunnels {
-		t.Skip("this kernel has no tunnel segmentation for TAPs: since Linux 6.17")
+		nettest.NeedSince(t, 6, 17, "tunnel segmentation for TAPs")
 	}
 	eachEngine(t, func(t *testing.T, e Engine) {
 		for _, c := range []struct{ v6, checksum, tag, strip bool }{

@@ -5,7 +5,6 @@ package forward
 import (
 	"bytes"
 	"encoding/hex"
-	"errors"
 	"strings"
 	"testing"
 
@@ -59,12 +58,7 @@ func newPool(t testing.TB, c mbuf.Config) *mbuf.Pool {
 		c.Count = 256
 	}
 	p, err := mbuf.NewPool(c)
-	if errors.Is(err, errors.ErrUnsupported) {
-		t.Skip(err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	nettest.NeedLinux(t, err)
 	t.Cleanup(func() {
 		if n := p.InUseCount(); n != 0 {
 			t.Errorf("%d mbufs still in use", n)

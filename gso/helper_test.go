@@ -3,7 +3,6 @@
 package gso
 
 import (
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"testing"
@@ -18,12 +17,7 @@ func TestMain(m *testing.M) { nettest.Main(m) }
 func newPool(t testing.TB, count, room int) *mbuf.Pool {
 	t.Helper()
 	p, err := mbuf.NewPool(mbuf.Config{Count: count, DataRoom: room})
-	if errors.Is(err, errors.ErrUnsupported) {
-		t.Skip(err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	nettest.NeedLinux(t, err)
 	t.Cleanup(func() {
 		if n := p.InUseCount(); n != 0 {
 			t.Errorf("%d mbufs lost", n)

@@ -45,9 +45,6 @@ func TestRunOffloads(t *testing.T) {
 				continue
 			}
 			t.Run(c.name+"/"+engine, func(t *testing.T) {
-				if strings.HasPrefix(c.name, "mtu, no") && nettest.IsLinux61() {
-					t.Skip("udp_tso is of Linux 6.2")
-				}
 				r := runThrough(t, engine, c.args)
 				checkLarge(t, r, c.large)
 				if in := r.Ports[0]; c.longest > 0 && in.IBytes > in.IPackets*uint64(c.longest) {

@@ -12,7 +12,9 @@ package nettest
 
 import (
 	"errors"
+	"fmt"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -57,6 +59,38 @@ func NeedUring(t testing.TB) {
 
 // IsLinux61 reports whether this is the one kernel before 6.4 that is served, for what it does otherwise.
 func IsLinux61() bool { return strings.HasPrefix(kernelSetting("osrelease"), "6.1.") }
+
+// NeedSince skips a test for want of what, which this kernel lacks, if that came with a later Linux. Where
+// it ought to be there the test fails, in CI or not.
+func NeedSince(t testing.TB, major, minor int, what string) {
+	t.Helper()
+	release := kernelSetting("osrelease")
+	if !isBefore(release, major, minor) {
+		t.Fatalf("Linux %s has no %s: it ought to, since %d.%d", release, what, major, minor)
+	}
+	t.Skipf("Linux %s has no %s: since %d.%d", release, what, major, minor)
+}
+
+// isBefore is false for a release that cannot be read, so that nothing is skipped for it.
+func isBefore(release string, major, minor int) bool {
+	var a, b int
+	if n, _ := fmt.Sscanf(release, "%d.%d", &a, &b); n < 2 {
+		return false
+	}
+	return a < major || a == major && b < minor
+}
+
+// NeedLinux skips a test where err says that something is of Linux only. On Linux that is a failure, as any
+// other error is.
+func NeedLinux(t testing.TB, err error) {
+	t.Helper()
+	if errors.Is(err, errors.ErrUnsupported) && runtime.GOOS != "linux" {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
 
 // kernelSetting is a file of /proc/sys/kernel, empty if there is none.
 func kernelSetting(name string) string {

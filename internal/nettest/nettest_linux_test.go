@@ -40,6 +40,22 @@ func TestSkipIsFailureInCI(t *testing.T) {
 	}
 }
 
+// TestNeedSince: what an older kernel may lack, a newer one must have.
+func TestNeedSince(t *testing.T) {
+	for _, c := range []struct {
+		release      string
+		major, minor int
+		want         bool
+	}{
+		{"6.1.0-50-cloud-amd64", 6, 2, true}, {"6.12.107+deb13", 6, 2, false}, {"6.12.107+deb13", 6, 17, true},
+		{"6.18.44", 6, 17, false}, {"7.2.13", 6, 17, false}, {"5.19", 6, 2, true}, {"", 6, 2, false},
+	} {
+		if got := isBefore(c.release, c.major, c.minor); got != c.want {
+			t.Errorf("%q is before %d.%d: %t", c.release, c.major, c.minor, got)
+		}
+	}
+}
+
 func TestNeedProbe(t *testing.T) {
 	for _, c := range []struct {
 		err        error

@@ -209,7 +209,7 @@ func TestOffloadInjector(t *testing.T) {
 		hdr = binary.NativeEndian.AppendUint16(hdr, v)
 	}
 	if err := in.Inject(append(hdr, f...)); errors.Is(err, syscall.EINVAL) {
-		t.Skip("this kernel takes no UDP frames to cut from packet sockets") // before Linux 6.2
+		nettest.NeedSince(t, 6, 2, "UDP segmentation for packet sockets")
 	} else if err != nil {
 		t.Fatal(err)
 	}

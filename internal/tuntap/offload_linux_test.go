@@ -259,7 +259,7 @@ func TestWhatArrivesFromAVLANDevice(t *testing.T) {
 
 func TestWhatArrivesFromATunnel(t *testing.T) {
 	if probe := attach(t, nettest.NS(t), "port", tuntap.Options{}); !has(probe, offTSO|offTunnel) {
-		t.Skip("this kernel has no segmentation of UDP tunnels")
+		nettest.NeedSince(t, 6, 17, "segmentation of UDP tunnels")
 	}
 	for _, c := range []struct {
 		outer string
@@ -297,7 +297,7 @@ func TestTunnelsNeedTheLongHeader(t *testing.T) {
 	ns, q, index := up(t)
 	send := injectVnet(t, ns, index)
 	if !has(q, offTSO|offTunnel) {
-		t.Skip("this kernel has no segmentation of UDP tunnels")
+		nettest.NeedSince(t, 6, 17, "segmentation of UDP tunnels")
 	}
 	for _, size := range []int{vnethdr.Size, vnethdr.SizeHash, vnethdr.SizeTunnel} {
 		if err := errors.Join(q.SetVnetHdrSize(size), send(vnethdr.Header{}, frame(60))); err != nil {

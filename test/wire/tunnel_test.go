@@ -11,6 +11,7 @@ import (
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
 	"github.com/rtap-project/rtap"
+	"github.com/rtap-project/rtap/internal/nettest"
 	"github.com/rtap-project/rtap/mbuf"
 )
 
@@ -25,7 +26,7 @@ type tunnelled struct {
 func TestTunnel(t *testing.T) {
 	capa := capabilities(t)
 	if capa.TxOffloads&rtap.TxOffloadVXLANTnlTSO == 0 {
-		t.Skip("this kernel has no tunnel segmentation for TAPs: since Linux 6.17")
+		nettest.NeedSince(t, 6, 17, "tunnel segmentation for TAPs")
 	}
 	s := newStation(t, rtap.Config{TxOffloads: capa.TxOffloads, RxOffloads: rxAll | rtap.RxOffloadTunnelLRO})
 	var all []tunnelled
