@@ -92,6 +92,19 @@ func SetRoute(ns *netns.NS, dst netip.Prefix, via netip.Addr, index, mtu int) er
 	return linkErr("set route to "+dst.String(), inside(ns, func() error { return netlink.RouteReplace(r) }))
 }
 
+// RouteMTU is the MTU in bytes that the kernel has learned for the way to dst, or was told with its route; 0
+// means that of the interface.
+func RouteMTU(ns *netns.NS, dst netip.Addr) (mtu int, err error) {
+	err = inside(ns, func() error {
+		routes, err := netlink.RouteGet(dst.AsSlice())
+		if err == nil && len(routes) > 0 {
+			mtu = routes[0].MTU
+		}
+		return err
+	})
+	return mtu, linkErr("get route to "+dst.String(), err)
+}
+
 // PushVLAN has an interface add tags to everything that it sends, the first outermost, and take as many off
 // everything that it receives, at the edge to the rest of the stack (tc-bpf(8), bpf_skb_vlan_push in
 // bpf-helpers(7)): the device below sees what it sees below a VLAN interface, on kernels without those. It

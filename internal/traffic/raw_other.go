@@ -108,6 +108,9 @@ func AddVeth(a *netns.NS, nameA string, b *netns.NS, nameB string) (indexA, inde
 	return 0, 0, errLinuxOnly
 }
 
+// RouteMTU is not supported.
+func RouteMTU(ns *netns.NS, dst netip.Addr) (int, error) { return 0, errLinuxOnly }
+
 // SetRoute is not supported.
 func SetRoute(ns *netns.NS, dst netip.Prefix, via netip.Addr, index, mtu int) error {
 	return errLinuxOnly
