@@ -22,8 +22,10 @@ TAGS = mbufdebug soak
 LINUX = linux/amd64 linux/arm64 linux/arm linux/386 linux/ppc64le
 OTHER = darwin/arm64 windows/amd64 freebsd/amd64
 
-# Modules of their own, for what needs more than the driver's dependencies.
-MODULES = bench test/wire
+# Modules of their own, for what needs more than the driver's dependencies: what the project delivers, and
+# what only measures and tests it.
+PARTS   = metrics cmd/rtap
+MODULES = $(PARTS) bench test/wire
 
 STATICCHECK = .cache/bin/staticcheck
 BENCHSTAT   = .cache/bin/benchstat
@@ -36,7 +38,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build the command, bin/rtap
-	CGO_ENABLED=0 $(GO) build -trimpath -o bin/rtap ./cmd/rtap
+	CGO_ENABLED=0 $(GO) build -C cmd/rtap -trimpath -o $(CURDIR)/bin/rtap .
 
 demo: build ## build, and show it working on real traffic in namespaces of its own (root)
 	bin/rtap demo
@@ -47,6 +49,7 @@ test: ## all tests, within 5 minutes (root: without, what needs it is skipped)
 
 race: ## all tests under the race detector (needs a C compiler)
 	CGO_ENABLED=1 $(GOTEST) -race -timeout 10m $(TESTFLAGS) $(PKG)
+	@set -e; for m in $(PARTS); do CGO_ENABLED=1 $(GO) test -C $$m -count=1 -p 1 -race -timeout 10m $(TESTFLAGS) ./...; done
 
 debug: ## the tests of mbuf with double frees and foreign mbufs caught
 	CGO_ENABLED=0 $(GOTEST) -tags mbufdebug -timeout 5m $(TESTFLAGS) ./mbuf/...
@@ -65,6 +68,7 @@ fuzz: ## every fuzz target for FUZZTIME (100000x: inputs)
 
 bench: ## the benchmarks named by BENCH, for BENCHTIME (1s) each, as benchstat reads them (root)
 	CGO_ENABLED=0 $(GO) test -p 1 -run '^$$' -bench '$(BENCH)' -benchmem -benchtime $(BENCHTIME) -timeout 30m $(TESTFLAGS) $(PKG)
+	@set -e; for m in $(PARTS); do CGO_ENABLED=0 $(GO) test -C $$m -p 1 -run '^$$' -bench '$(BENCH)' -benchmem -benchtime $(BENCHTIME) -timeout 30m $(TESTFLAGS) ./...; done
 
 bench-tcp: build ## rtap and rivals forward a TCP stream in turn (root, iperf3); see BENCHTCP=-help
 	$(GO) run -C bench ./tcp -rtap $(CURDIR)/bin/rtap $(BENCHTCP)
@@ -99,6 +103,7 @@ cross: ## build and vet for every architecture and operating system
 	@set -e; export CGO_ENABLED=0 GOARM=7; for t in $(LINUX) $(OTHER); do \
 		export GOOS=$${t%/*} GOARCH=$${t#*/}; \
 		echo "$$t"; $(GO) build $(PKG); $(GO) vet $(PKG); \
+		for m in $(PARTS); do $(GO) build -C $$m -o /dev/null ./...; $(GO) vet -C $$m ./...; done; \
 	done
 
 test-kernels: ## the tests on Debian's 6.1, 6.12 and 7.2 kernels under QEMU; see KERNELS=-help

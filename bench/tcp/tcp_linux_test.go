@@ -34,10 +34,10 @@ func TestMain(m *testing.M) {
 func build(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	for name, pkg := range map[string]string{"rtap": "github.com/rtap-project/rtap/cmd/rtap", "wgtun": "../wgtun"} {
-		out, err := exec.Command("go", "build", "-o", filepath.Join(dir, name), pkg).CombinedOutput()
+	for name, from := range map[string]string{"rtap": "../../cmd/rtap", "wgtun": "../wgtun"} {
+		out, err := exec.Command("go", "build", "-C", from, "-o", filepath.Join(dir, name), ".").CombinedOutput()
 		if err != nil {
-			t.Fatalf("go build %s: %v\n%s", pkg, err, out)
+			t.Fatalf("go build %s: %v\n%s", from, err, out)
 		}
 	}
 	return dir

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -83,11 +84,48 @@ type goPackage struct {
 	TestGoFiles, XTestGoFiles []string
 }
 
-// listPackages finds the packages that have tests.
+// parts are the modules below the root's that have tests for all kernels.
+var parts = []string{"metrics", "cmd/rtap"}
+
+// listPackages finds the packages that have tests, in every module.
 func listPackages(ctx context.Context, cfg *config) ([]goPackage, error) {
-	args := append([]string{"list", "-json=ImportPath,Dir,TestGoFiles,XTestGoFiles"}, cfg.packages...)
+	var all []goPackage
+	for _, part := range append([]string{"."}, parts...) {
+		patterns := patternsIn(part, cfg.packages)
+		if len(patterns) == 0 {
+			continue
+		}
+		packages, err := listModule(ctx, filepath.Join(cfg.module, part), patterns)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, packages...)
+	}
+	return all, nil
+}
+
+// patternsIn are those of the patterns, which are seen from the root, that mean packages of a module, seen
+// from there.
+func patternsIn(part string, patterns []string) []string {
+	var in []string
+	for _, p := range patterns {
+		owner := slices.IndexFunc(parts, func(o string) bool { return p == "./"+o || strings.HasPrefix(p, "./"+o+"/") })
+		switch {
+		case p == "./...":
+			in = append(in, p)
+		case owner < 0 && part == ".":
+			in = append(in, p)
+		case owner >= 0 && parts[owner] == part:
+			in = append(in, "."+strings.TrimPrefix(p, "./"+part))
+		}
+	}
+	return in
+}
+
+func listModule(ctx context.Context, dir string, patterns []string) ([]goPackage, error) {
+	args := append([]string{"list", "-json=ImportPath,Dir,TestGoFiles,XTestGoFiles"}, patterns...)
 	cmd := exec.CommandContext(ctx, "go", args...)
-	cmd.Dir, cmd.Env, cmd.Stderr = cfg.module, goEnv(), os.Stderr
+	cmd.Dir, cmd.Env, cmd.Stderr = dir, goEnv(), os.Stderr
 	out, err := cmd.Output()
 	if err != nil {
 		return nil, fmt.Errorf("go list: %w", err)
@@ -113,7 +151,7 @@ func (s *suite) add(ctx context.Context, cfg *config, i int, p goPackage) error 
 	}
 	binary := fmt.Sprintf("%02d-%s.test", i, path.Base(p.ImportPath)) // base names alone need not be unique
 	out := filepath.Join(s.build, binary)
-	if err := goBuild(ctx, s.module, "test", "-c", "-vet=off", "-ldflags=-s -w", "-o", out, p.ImportPath); err != nil {
+	if err := goBuild(ctx, p.Dir, "test", "-c", "-vet=off", "-ldflags=-s -w", "-o", out, "."); err != nil {
 		return err
 	}
 	s.tests = append(s.tests, plan.Test{
