@@ -344,6 +344,7 @@ func (d *Device) Err() error {
 func (d *Device) Close() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.shut.Store(true)
 	var err error
 	if d.state == stateStarted {
 		err = d.stop()
@@ -354,7 +355,6 @@ func (d *Device) Close() error {
 	d.pairs = nil
 	err = errors.Join(err, d.resetOffloads())
 	d.state = stateClosed
-	d.shut.Store(true)
 	return d.opErr("close", -1, errors.Join(err, d.release()))
 }
 

@@ -14,6 +14,10 @@ var (
 	ErrClosed = errors.New("device is closed")
 	// ErrStarted: the operation is for a stopped device.
 	ErrStarted = errors.New("device is started: stop it first")
+	// ErrStopped: there is nothing to wait for on a stopped device.
+	ErrStopped = errors.New("device is stopped")
+	// ErrReleased: the queue was released, or set up anew.
+	ErrReleased = errors.New("queue is released")
 	// ErrNotConfigured: Configure was not called, or has no such queue.
 	ErrNotConfigured = errors.New("device is not configured")
 	// ErrQueueNotSetUp: Start found a queue without memory.

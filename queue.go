@@ -380,7 +380,16 @@ func (d *Device) openGates() error {
 		p.rx.gate.open()
 		p.tx.gate.open()
 	}
-	return nil
+	return d.interrupts(true)
+}
+
+// interrupts tells the Rx queues, and those who wait for them, that the port runs or that it stopped.
+func (d *Device) interrupts(running bool) error {
+	var err error
+	for _, p := range d.pairs {
+		err = errors.Join(err, p.rx.intr.run(running))
+	}
+	return err
 }
 
 // Stop brings the link down and ends the flow of packets (rte_eth_dev_stop).
@@ -410,6 +419,7 @@ func (d *Device) stop() error {
 	if !d.gone.Load() {
 		err = errors.Join(err, d.detachQueues())
 	}
+	err = errors.Join(err, d.interrupts(false)) // detached queues look ready
 	d.state = stateConfigured
 	if errors.Is(err, ErrGone) {
 		return nil // stopped it is

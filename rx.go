@@ -31,6 +31,7 @@ type RxQueue struct {
 	gate   gate
 	dev    *Device
 	port   uint16
+	index  int
 	depth  int
 	memory Memory
 	cache  *mbuf.Cache // the driver's own cache of memory, if that is a pool
@@ -67,11 +68,12 @@ type RxQueue struct {
 	peek     [peekLen]byte // headers of a chain in one piece
 
 	stats *rxCounters
+	intr  rxIntr
 }
 
 func (d *Device) newRxQueue(i, fd int, cfg RxConfig) (*RxQueue, error) {
-	q := &RxQueue{dev: d, port: d.cfg.Port, depth: cfg.Ring, memory: cfg.Memory, alloc: cfg.Memory, expect: 1,
-		stats: &d.counters[i].rx}
+	q := &RxQueue{dev: d, port: d.cfg.Port, index: i, depth: cfg.Ring, memory: cfg.Memory, alloc: cfg.Memory, expect: 1,
+		stats: &d.counters[i].rx, intr: rxIntr{fd: fd}}
 	if q.room = cfg.Memory.DataRoom(); q.room < minDataRoom {
 		return nil, &ConfigError{"RxConfig.Memory.DataRoom", q.room, fmt.Sprintf("at least %d", minDataRoom)}
 	}
@@ -170,9 +172,9 @@ func (q *RxQueue) drain() {
 }
 
 func (q *RxQueue) close() error {
-	var err error
+	err := q.intr.release()
 	if q.reader != nil {
-		err = q.reader.Close()
+		err = errors.Join(err, q.reader.Close())
 	}
 	q.drain()
 	if q.cache != nil {

@@ -210,7 +210,7 @@ func BenchmarkIdlePolicy(b *testing.B) {
 	}{{"spin", Spin}, {"yield", Yield}} {
 		b.Run("policy="+p.name, func(b *testing.B) {
 			for b.Loop() {
-				p.f(0, 1)
+				p.f(b.Context(), 0, 1)
 			}
 		})
 	}

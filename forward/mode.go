@@ -22,6 +22,8 @@ type Mode struct {
 	loop bool
 	// alloc says that the mode needs Config.Alloc.
 	alloc bool
+	// source says that the mode sends what it has not received.
+	source bool
 	// bind makes a stream's burst function: one burst each call, returning how many packets it received or
 	// built, so that 0 means that there was nothing to do.
 	bind func(s *Stream, c *Config, a mbuf.Allocator) (func() int, error)
@@ -34,11 +36,15 @@ var modes = []Mode{
 	{Name: "mac", Help: "set the source to the port's MAC address, the destination to the peer's", bind: bindMAC},
 	{Name: "macswap", Help: "swap source and destination MAC addresses", bind: bindMACSwap},
 	{Name: "rxonly", Help: "receive and free, send nothing", bind: bindRxOnly},
-	{Name: "txonly", Help: "send UDP packets built by --txpkts, receive nothing", alloc: true, bind: bindTxOnly},
+	{Name: "txonly", Help: "send UDP packets built by --txpkts, receive nothing", alloc: true, source: true, bind: bindTxOnly},
 	{Name: "icmpecho", Help: "answer ARP, IPv6 neighbour discovery and ping on the port they came from", loop: true, bind: bindICMPEcho},
 	{Name: "csum", Help: "make every checksum right, in software or by the driver; addresses as in mac", bind: bindCsum},
 	{Name: "mtu", Help: "cut large frames into packets and merge them again, otherwise as io", alloc: true, bind: bindMTU},
 }
+
+// Receives reports whether the mode has something to do only when a packet has come, so that a worker may sleep
+// until then.
+func (m Mode) Receives() bool { return !m.source }
 
 // Modes returns the modes in the order of a usage text. The caller may change the slice.
 func Modes() []Mode { return append([]Mode(nil), modes...) }

@@ -9,16 +9,16 @@ import (
 
 // IdleFunc is called by a worker after every round in which none of its streams had a packet, with the
 // worker's number and how many such rounds there were in a row, this one included. It runs on the data path:
-// what it takes, the next packet waits. It may sleep, for example until an Rx interrupt.
-type IdleFunc func(worker, emptyRounds int)
+// what it takes, the next packet waits. It may sleep until there is one, but no longer than until ctx is done.
+type IdleFunc func(ctx context.Context, worker, emptyRounds int)
 
 // Spin polls on without a pause: the shortest latency, and one CPU kept busy.
-func Spin(_, _ int) {}
+func Spin(context.Context, int, int) {}
 
 // Yield lets goroutines that are ready, and timers that are due, run first (runtime.Gosched) and polls on.
 // Goroutines that wait for a descriptor get no such turn: with all Ps polling, the runtime looks at its network
 // poller every 10 ms only.
-func Yield(_, _ int) { runtime.Gosched() }
+func Yield(context.Context, int, int) { runtime.Gosched() }
 
 // Worker runs some of the streams, one goroutine for all of them.
 //
@@ -59,7 +59,7 @@ func (w *Worker) run(ctx context.Context) {
 			continue
 		}
 		empty++
-		idle(w.id, empty)
+		idle(ctx, w.id, empty)
 	}
 }
 

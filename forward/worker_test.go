@@ -95,7 +95,7 @@ func TestIdleHook(t *testing.T) {
 		}
 		return pool.AllocBulk(bufs[:n])
 	}}
-	f, err := New(Config{Mode: "rxonly", Idle: func(worker, empty int) { calls = append(calls, [2]int{worker, empty}) }},
+	f, err := New(Config{Mode: "rxonly", Idle: func(_ context.Context, worker, empty int) { calls = append(calls, [2]int{worker, empty}) }},
 		NewPort(portMAC, []hookRx{rx}, make([]fakeTxRef, 1)))
 	if err != nil {
 		t.Fatal(err)
@@ -111,7 +111,7 @@ func TestIdleHook(t *testing.T) {
 func TestIdlePolicy(t *testing.T) {
 	name := func(f IdleFunc) string { return runtime.FuncForPC(reflect.ValueOf(f).Pointer()).Name() }
 	p := runtime.GOMAXPROCS(0)
-	own := func(int, int) {}
+	own := func(context.Context, int, int) {}
 	for _, tt := range []struct {
 		workers    int
 		idle, want IdleFunc

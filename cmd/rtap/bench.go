@@ -83,6 +83,9 @@ var workloads = []workload{
 			"time; nanoseconds are of the median round trip. Beside the engines, \"plain\"\n" +
 			"is a loop of read(2) and write(2) on a TAP that does no more than echo.\n" +
 			"Who pings polls too: how long a CPU takes to wake up is not measured."},
+	{name: "wake", cell: cell{bytes: 98, burst: 64}, scale: 1, rivals: []rtap.Engine{enginePlain}, open: openWake,
+		help: "The same with a worker that sleeps (--rx-mode=adaptive), and a ping every\n" +
+			"millisecond, so that each wakes it up. \"plain\" sleeps in epoll_wait(2)."},
 }
 
 // cell is one place in the table.
@@ -99,7 +102,8 @@ type rig interface {
 type sample struct {
 	packets int
 	elapsed time.Duration
-	gbps    float64 // the forward workloads only
+	gbps    float64       // the forward workloads only
+	tail    time.Duration // the ping workloads only: what 99 of 100 did not exceed
 }
 
 func (s sample) nsPerPacket() float64 {

@@ -20,14 +20,34 @@ const enginePlain rtap.Engine = "plain"
 
 func openPing(engine rtap.Engine) (rig, error) {
 	if engine == enginePlain {
-		return openPlainPing()
+		return openPlainPing((*plainPing).echo)
 	}
+	return openPingRig(engine, pingRig{mode: rxPoll})
+}
+
+// openWake is openPing for workers that sleep, and pings that are far apart.
+func openWake(engine rtap.Engine) (rig, error) {
+	if engine == enginePlain {
+		r, err := openPlainPing((*plainPing).echoAsleep)
+		if err == nil {
+			r.interval = wakeInterval
+		}
+		return r, err
+	}
+	return openPingRig(engine, pingRig{mode: rxAdaptive, interval: wakeInterval})
+}
+
+// wakeInterval is long enough for every worker to have gone to sleep.
+const wakeInterval = time.Millisecond
+
+func openPingRig(engine rtap.Engine, r pingRig) (rig, error) {
 	l, err := newLab(1)
 	if err != nil {
 		return nil, err
 	}
-	r := &pingRig{lab: l}
+	r.lab = l
 	cfg := sessionConfig{
+		rxMode:  r.mode,
 		forward: forward.Config{Mode: "icmpecho", Burst: rtap.DefaultBurst},
 		ports:   []portConfig{{"net_rtap0", rtap.Config{Engine: engine, NetNS: l.path(0)}}},
 	}
@@ -40,13 +60,15 @@ func openPing(engine rtap.Engine) (rig, error) {
 	if err := l.address(0, r.s.ports[0].dev, cable4[0]); err != nil {
 		return nil, errors.Join(err, r.close())
 	}
-	return r, nil
+	return &r, nil
 }
 
-// pingRig is a port that answers the kernel's pings, polled without a pause.
+// pingRig is a port that answers the kernel's pings.
 type pingRig struct {
-	lab lab
-	s   *session
+	lab      lab
+	s        *session
+	mode     rxMode
+	interval time.Duration // between pings; 0: the next follows the reply
 }
 
 func (r *pingRig) close() error {
@@ -59,7 +81,7 @@ func (r *pingRig) close() error {
 
 func (r *pingRig) round(ctx context.Context, _ cell, d time.Duration) (s sample, err error) {
 	err = r.s.forwarding(ctx, func(ctx context.Context) (err error) {
-		s, err = pingFor(ctx, r.lab[0], d)
+		s, err = pingFor(ctx, r.lab[0], d, r.interval)
 		return err
 	})
 	return s, err
@@ -69,11 +91,11 @@ func (r *pingRig) round(ctx context.Context, _ cell, d time.Duration) (s sample,
 const pingGuess = 10 * time.Microsecond
 
 // pingFor pings the far end for about d. The sample is the median: one packet.
-func pingFor(ctx context.Context, ns *netns.NS, d time.Duration) (sample, error) {
-	cfg := traffic.PingConfig{NS: ns, Dst: cable4[1].Addr(), Count: max(1, int(d/pingGuess)), Spin: true}
+func pingFor(ctx context.Context, ns *netns.NS, d, interval time.Duration) (sample, error) {
+	cfg := traffic.PingConfig{NS: ns, Dst: cable4[1].Addr(), Count: max(1, int(d/max(interval, pingGuess))), Interval: interval, Spin: true}
 	res, err := traffic.Ping(ctx, cfg)
 	if err == nil && res.Lost() > 0 {
 		err = fmt.Errorf("%d of %d pings were not answered", res.Lost(), res.Sent)
 	}
-	return sample{packets: 1, elapsed: res.Quantile(0.5)}, err
+	return sample{packets: 1, elapsed: res.Quantile(0.5), tail: res.Quantile(0.99)}, err
 }

@@ -18,16 +18,18 @@ import (
 
 // plainPing answers pings on a TAP descriptor by itself.
 type plainPing struct {
-	lab lab
-	tap *tuntap.Queue
+	lab      lab
+	tap      *tuntap.Queue
+	loop     func(*plainPing, context.Context) error
+	interval time.Duration
 }
 
-func openPlainPing() (rig, error) {
+func openPlainPing(loop func(*plainPing, context.Context) error) (*plainPing, error) {
 	l, err := newLab(1)
 	if err != nil {
 		return nil, err
 	}
-	p := &plainPing{lab: l}
+	p := &plainPing{lab: l, loop: loop}
 	if err := p.open(); err != nil {
 		return nil, errors.Join(err, p.close())
 	}
@@ -75,8 +77,8 @@ func (p *plainPing) close() error {
 func (p *plainPing) round(ctx context.Context, _ cell, d time.Duration) (sample, error) {
 	running, stop := context.WithCancel(ctx)
 	done := make(chan error, 1)
-	go func() { done <- p.echo(running) }()
-	s, err := pingFor(ctx, p.lab[0], d)
+	go func() { done <- p.loop(p, running) }()
+	s, err := pingFor(ctx, p.lab[0], d, p.interval)
 	stop()
 	return s, errors.Join(err, <-done)
 }
@@ -86,23 +88,57 @@ func (p *plainPing) round(ctx context.Context, _ cell, d time.Duration) (sample,
 func (p *plainPing) echo(ctx context.Context) error {
 	buf := make([]byte, 2048)
 	for ctx.Err() == nil {
-		n, err := unix.Read(p.tap.FD(), buf)
-		if err == unix.EAGAIN {
-			if runtime.GOMAXPROCS(0) == 1 {
-				runtime.Gosched()
-			}
-			continue
-		}
+		n, err := p.turn(buf)
 		if err != nil {
 			return err
 		}
-		if answerPing(buf[tuntap.VnetHdrSize:n]) {
-			if _, err := unix.Write(p.tap.FD(), buf[:n]); err != nil {
+		if n == 0 && runtime.GOMAXPROCS(0) == 1 {
+			runtime.Gosched()
+		}
+	}
+	return nil
+}
+
+// echoAsleep is echo by a thread that sleeps in epoll_wait(2) between packets.
+func (p *plainPing) echoAsleep(ctx context.Context) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	ep, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(ep)
+	events := []unix.EpollEvent{{Events: unix.EPOLLIN}}
+	if err := unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, p.tap.FD(), &events[0]); err != nil {
+		return err
+	}
+	buf := make([]byte, 2048)
+	for ctx.Err() == nil {
+		if _, err := unix.EpollWait(ep, events, asleepMilliseconds); err != nil && err != unix.EINTR {
+			return err
+		}
+		for n := 1; n > 0; {
+			if n, err = p.turn(buf); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// asleepMilliseconds is how long echoAsleep sleeps at most before it looks at its context.
+const asleepMilliseconds = 20
+
+// turn answers one packet, and returns its size: 0 if there was none.
+func (p *plainPing) turn(buf []byte) (int, error) {
+	n, err := unix.Read(p.tap.FD(), buf)
+	if err == unix.EAGAIN {
+		return 0, nil
+	}
+	if err == nil && answerPing(buf[tuntap.VnetHdrSize:n]) {
+		_, err = unix.Write(p.tap.FD(), buf[:n])
+	}
+	return n, err
 }
 
 // answerPing turns an IPv4 echo request without options into its reply.

@@ -4,6 +4,21 @@
 
 package main
 
-import "errors"
+import (
+	"context"
+	"errors"
+	"time"
+)
 
-func openPlainPing() (rig, error) { return nil, errors.ErrUnsupported }
+type plainPing struct {
+	rig
+	interval time.Duration
+}
+
+func openPlainPing(func(*plainPing, context.Context) error) (*plainPing, error) {
+	return nil, errors.ErrUnsupported
+}
+
+func (*plainPing) echo(context.Context) error { return errors.ErrUnsupported }
+
+func (*plainPing) echoAsleep(context.Context) error { return errors.ErrUnsupported }

@@ -23,20 +23,22 @@ type row struct {
 	Max         float64     `json:"max"`
 	Rounds      int         `json:"rounds"`
 	Gbps        float64     `json:"gbps,omitempty"` // the forward workloads: payload of the TCP stream, median
+	P99         float64     `json:"p99,omitempty"`  // the ping workloads: nanoseconds that 99 of 100 did not exceed, median
 
 	samples []sample
 }
 
 // summarize fills in what follows from the samples.
 func (r *row) summarize() {
-	var ns, gbps []float64
+	var ns, gbps, tail []float64
 	for _, s := range r.samples {
 		ns = append(ns, s.nsPerPacket())
 		gbps = append(gbps, s.gbps)
+		tail = append(tail, float64(s.tail))
 	}
 	r.Rounds = len(ns)
 	r.NsPerPacket, r.Min, r.Max = median(ns), slices.Min(ns), slices.Max(ns)
-	r.Gbps = median(gbps)
+	r.Gbps, r.P99 = median(gbps), median(tail)
 }
 
 func median(v []float64) float64 {
@@ -57,7 +59,7 @@ func (r *benchReport) table(w io.Writer) {
 	if len(r.Rows) == 0 {
 		return
 	}
-	t := newTable(1, "workload", "bytes", "burst", "syscall ns", "min..max", "uring ns", "min..max", "syscall/uring", "uring/plain", "no-offloads/uring", "Gb/s")
+	t := newTable(1, "workload", "bytes", "burst", "syscall ns", "min..max", "uring ns", "min..max", "syscall/uring", "uring/plain", "no-offloads/uring", "Gb/s", "p99 ns")
 	for _, a := range r.Rows {
 		if a.Engine != rtap.EngineSyscall {
 			continue
@@ -72,9 +74,10 @@ func (r *benchReport) line(a row) []string {
 	cells := []string{a.Workload, fmt.Sprint(a.PacketBytes), fmt.Sprint(a.Burst), a.ns(), a.spread()}
 	uring, plain, packets := r.counterpart(a, rtap.EngineUring), r.counterpart(a, enginePlain), r.counterpart(a, engineNoOffloads)
 	if uring == nil {
-		return append(cells, "-", "-", "-", "", "", gbps(packets, &a))
+		return append(cells, "-", "-", "-", "", "", chain(gbpsOf, packets, &a), chain(p99Of, plain, &a))
 	}
-	return append(cells, uring.ns(), uring.spread(), ratio(&a, uring), ratio(uring, plain), ratio(packets, uring), gbps(packets, &a, uring))
+	return append(cells, uring.ns(), uring.spread(), ratio(&a, uring), ratio(uring, plain), ratio(packets, uring),
+		chain(gbpsOf, packets, &a, uring), chain(p99Of, plain, &a, uring))
 }
 
 func (r *row) ns() string     { return fmt.Sprintf("%.0f", r.NsPerPacket) }
@@ -88,12 +91,18 @@ func ratio(a, b *row) string {
 	return fmt.Sprintf("%.2f x", a.NsPerPacket/b.NsPerPacket)
 }
 
-// gbps is "1.28 -> 1.90" for rows that are there and have it.
-func gbps(rows ...*row) string {
+func gbpsOf(r *row) (float64, string) { return r.Gbps, "%.2f" }
+func p99Of(r *row) (float64, string)  { return r.P99, "%.0f" }
+
+// chain is "1.28 -> 1.90" for rows that are there and have the figure.
+func chain(figure func(*row) (float64, string), rows ...*row) string {
 	var out []string
 	for _, r := range rows {
-		if r != nil && r.Gbps > 0 {
-			out = append(out, fmt.Sprintf("%.2f", r.Gbps))
+		if r == nil {
+			continue
+		}
+		if v, format := figure(r); v > 0 {
+			out = append(out, fmt.Sprintf(format, v))
 		}
 	}
 	return strings.Join(out, " -> ")

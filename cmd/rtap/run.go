@@ -99,6 +99,7 @@ func (o *runOptions) flags() *flags {
 	f.Var(&o.txpkts, "txpkts", "LENGTHS: segments of a txonly packet, such as 64 or 42,22 (default 64)")
 	f.Var(&o.statsPeriod, "stats-period", "SECONDS: between live statistics, 0: none (default: 1 on a terminal, else 0)")
 	f.Var(&o.duration, "duration", "SECONDS: how long to run, 0: until a signal")
+	f.StringVar((*string)(&c.rxMode), "rx-mode", string(rxAdaptive), "NAME: what a worker without packets does: poll; sleep until an interrupt;\nadaptive: poll for a while, then sleep")
 	f.StringVar(&o.engine, "engine", "auto", "NAME: engine of all ports: auto, uring or syscall")
 	f.BoolVar(&o.json, "json", false, "print the totals as one JSON object")
 	return f
@@ -166,6 +167,9 @@ func (o *runOptions) complete(f *flags) error {
 		if err := f.inRange("mbuf-size", c.mbufSize, 2*mbuf.DefaultHeadroom, mbuf.MaxBufLen); err != nil {
 			return err
 		}
+	}
+	if err := c.rxMode.check(); err != nil {
+		return f.usage("--rx-mode is %v", err)
 	}
 	if o.rxq != o.txq {
 		return f.usage("--rxq is %d and --txq is %d: they must be equal, because a queue pair is one descriptor", o.rxq, o.txq)

@@ -24,6 +24,7 @@ type sessionConfig struct {
 	mbufs    int // in all; 0: as many as the queues and workers can hold
 	huge     bool
 	offloads offloadSet
+	rxMode   rxMode // "": poll
 }
 
 // portConfig is one port: rtap.Config.Queues is its number of queue pairs.
@@ -40,6 +41,7 @@ type session struct {
 	caches  []*mbuf.Cache // one for each worker
 	packets packetMemory
 	ports   []*port
+	sleep   sleepers
 	fwd     *forward.Forwarder
 }
 
@@ -148,6 +150,9 @@ func (s *session) open() error {
 		if err := s.openPort(p, plan); err != nil {
 			return fmt.Errorf("port %s: %w", p.name, err)
 		}
+	}
+	if err := s.sleep.open(s.cfg.rxMode, plan, s.ports); err != nil {
+		return err
 	}
 	return s.connect()
 }
@@ -266,6 +271,7 @@ func (s *session) connect() error {
 	cfg := s.cfg.forward
 	cfg.Alloc = s.alloc
 	cfg.Csum = s.csum()
+	cfg.Idle = s.sleep.idle()
 	var err error
 	s.fwd, err = forward.New(cfg, ports...)
 	return err
@@ -274,7 +280,7 @@ func (s *session) connect() error {
 // close removes the ports and gives the memory back. An error that mbufs are in
 // use would mean that one got lost on its way.
 func (s *session) close() error {
-	var err error
+	err := s.sleep.close()
 	for _, p := range s.ports {
 		err = errors.Join(err, p.dev.Close())
 	}

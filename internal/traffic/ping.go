@@ -21,8 +21,8 @@ type PingConfig struct {
 	Interval  time.Duration // from one request to the next; 0 sends the next when the reply is there
 	Timeout   time.Duration // for one reply, default 1 s
 	SizeBytes int           // payload, up to 65507; default 56; negative means none
-	// Spin asks for the reply again and again instead of sleeping, so that the time in which a CPU
-	// falls asleep and wakes up is not measured. It takes a CPU of its own.
+	// Spin asks for the reply again and again instead of sleeping, and passes the interval likewise, so
+	// that the time in which this CPU falls asleep and wakes up is not measured. It takes a CPU of its own.
 	Spin bool
 }
 

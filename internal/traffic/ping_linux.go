@@ -58,7 +58,7 @@ func ping(ctx context.Context, cfg PingConfig, r *PingResult) error {
 			r.RTTs = append(r.RTTs, time.Since(start))
 		}
 		if seq+1 < cfg.Count {
-			if err := pause(ctx, time.Until(start.Add(cfg.Interval))); err != nil {
+			if err := cfg.pause(ctx, start.Add(cfg.Interval)); err != nil {
 				return err
 			}
 		}
@@ -179,7 +179,13 @@ func unreachable(err error) bool {
 	return false
 }
 
-func pause(ctx context.Context, d time.Duration) error {
+func (cfg *PingConfig) pause(ctx context.Context, until time.Time) error {
+	if cfg.Spin {
+		for time.Now().Before(until) && ctx.Err() == nil {
+		}
+		return context.Cause(ctx)
+	}
+	d := time.Until(until)
 	if d <= 0 {
 		return nil
 	}
