@@ -56,6 +56,7 @@ debug: ## the tests of mbuf with double frees and foreign mbufs caught
 
 soak: ## the long tests, some minutes each (root)
 	CGO_ENABLED=0 $(GO) test -count=1 -p 1 -tags soak -run '^TestSoak' -v -timeout 60m $(TESTFLAGS) $(PKG)
+	@set -e; for m in $(PARTS); do CGO_ENABLED=0 $(GO) test -C $$m -count=1 -p 1 -tags soak -run '^TestSoak' -v -timeout 60m $(TESTFLAGS) ./...; done
 
 # A number of inputs, not a time: at the end of a time the fuzzer may call its own deadline a failure.
 fuzz: ## every fuzz target for FUZZTIME (100000x: inputs)

@@ -29,6 +29,7 @@ type runOptions struct {
 	statsPeriod, duration seconds
 	json                  bool
 	offloads              offloadOptions
+	log                   logOptions
 	session               sessionConfig
 }
 
@@ -101,6 +102,7 @@ func (o *runOptions) flags() *flags {
 	f.Var(&o.duration, "duration", "SECONDS: how long to run, 0: until a signal")
 	f.StringVar((*string)(&c.rxMode), "rx-mode", string(rxAdaptive), "NAME: what a worker without packets does: poll; sleep until an interrupt;\nadaptive: poll for a while, then sleep")
 	f.StringVar(&o.engine, "engine", "auto", "NAME: engine of all ports: auto, uring or syscall")
+	o.log.flags(f)
 	f.BoolVar(&o.json, "json", false, "print the totals as one JSON object")
 	return f
 }
@@ -114,6 +116,11 @@ func runVerb(ctx context.Context, st streams, args []string) error {
 	if err := o.complete(f); err != nil {
 		return err
 	}
+	log, err := o.log.logger(f, st.err)
+	if err != nil {
+		return err
+	}
+	o.session.log = log
 	d := newDisplay(st.out)
 	if o.json {
 		d = newDisplay(st.err)

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"syscall"
 
@@ -24,7 +25,8 @@ type sessionConfig struct {
 	mbufs    int // in all; 0: as many as the queues and workers can hold
 	huge     bool
 	offloads offloadSet
-	rxMode   rxMode // "": poll
+	rxMode   rxMode       // "": poll
+	log      *slog.Logger // nil: nothing is logged
 }
 
 // portConfig is one port: rtap.Config.Queues is its number of queue pairs.
@@ -200,6 +202,9 @@ func (s *session) csum() forward.CsumConfig {
 func (s *session) openPort(p portConfig, plan *forward.Forwarder) error {
 	n := len(s.ports)
 	p.cfg.Port = uint16(n)
+	if s.cfg.log != nil {
+		p.cfg.Log = s.cfg.log.With("port", p.name)
+	}
 	dev, err := rtap.Open(p.cfg)
 	if err != nil {
 		return err
