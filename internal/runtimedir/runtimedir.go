@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
+// Package runtimedir is the directory that DPDK gives each process, told apart by file prefix, and the
+// telemetry socket in it: where it is, who may make it, and what becomes of it.
+package runtimedir
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+)
+
+// SocketName is that of the telemetry socket, version 2.
+const SocketName = "dpdk_telemetry.v2"
+
+// maxPath is the longest path that the address of a Unix socket holds (sun_path, unix(7)).
+const maxPath = 107
+
+var (
+	// ErrInUse: a process that runs has this file prefix.
+	ErrInUse = errors.New("the file prefix is in use")
+	// ErrUnsafe: others could put something else in the directory's place.
+	ErrUnsafe = errors.New("not a directory that only its owner can change")
+)
+
+// RefusedError says that a peer was turned away: neither this user nor root.
+type RefusedError struct {
+	UID uint32
+	PID int32
+}
+
+func (e *RefusedError) Error() string {
+	return fmt.Sprintf("process %d of user %d: only user %d and root are served", e.PID, e.UID, os.Geteuid())
+}
+
+// Base is the directory for what lives as long as a process, as EAL finds it (eal_create_runtime_dir).
+func Base() string {
+	if dir := os.Getenv("RUNTIME_DIRECTORY"); dir != "" { // of systemd, see systemd.exec(5)
+		return dir
+	}
+	if os.Getuid() == 0 {
+		return "/var/run"
+	}
+	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
+		return dir
+	}
+	return "/tmp"
+}
+
+// Dir is the directory of the prefix, base/dpdk/prefix. An empty base is that of Base.
+func Dir(base, prefix string) string {
+	if base == "" {
+		base = Base()
+	}
+	return filepath.Join(base, "dpdk", prefix)
+}
+
+// Socket is the path of the telemetry socket in Dir.
+func Socket(base, prefix string) string { return filepath.Join(Dir(base, prefix), SocketName) }
+
+// CheckPrefix says what is wrong with a prefix, which is the name of a directory.
+func CheckPrefix(prefix string) error {
+	if prefix == "" || prefix == "." || prefix == ".." || len(prefix) > 64 || strings.ContainsAny(prefix, "/\x00") {
+		return fmt.Errorf("file prefix is %q: want a directory's name of 1 to 64 bytes", prefix)
+	}
+	return nil
+}
+
+// Dial connects to the telemetry socket of a prefix.
+func Dial(base, prefix string) (*net.UnixConn, error) {
+	if err := CheckPrefix(prefix); err != nil {
+		return nil, err
+	}
+	return dial(Socket(base, prefix))
+}
+
+func dial(path string) (*net.UnixConn, error) {
+	if len(path) > maxPath {
+		return nil, errTooLong(path)
+	}
+	return net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: path, Net: "unixpacket"})
+}
+
+func errTooLong(path string) error {
+	return fmt.Errorf("socket %s: a path of %d bytes, at most %d fit an address: choose a shorter file prefix or runtime directory",
+		path, len(path), maxPath)
+}
+
+// NotThere reports whether err, of Dial, means that nobody listens.
+func NotThere(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)
+}
+
+// Prefixes are those that somebody listens for.
+func Prefixes(base string) []string {
+	var prefixes []string
+	sockets, _ := filepath.Glob(Socket(base, "*"))
+	for _, path := range sockets {
+		if conn, err := dial(path); err == nil {
+			conn.Close()
+			prefixes = append(prefixes, filepath.Base(filepath.Dir(path)))
+		}
+	}
+	return prefixes
+}
