@@ -17,6 +17,9 @@ type flags struct {
 	*flag.FlagSet
 	intro string // what the verb does, above the flags
 	more  string // examples and the like, below them
+
+	operandName string // of the one argument without a flag, if the verb takes one: "PORT"
+	operand     string // that argument, if it was given
 }
 
 func newFlags(verb, intro, more string) *flags {
@@ -36,10 +39,13 @@ func (f *flags) parse(args []string, w io.Writer) error {
 		return errHelp
 	case err != nil:
 		return f.usage("%s", gnuStyle(err.Error()))
-	case f.NArg() > 0:
+	case f.NArg() == 0:
+		return nil
+	case f.operandName == "" || f.operand != "" || f.Arg(0) == "":
 		return f.usage("unexpected argument %q: flags begin with --", f.Arg(0))
 	}
-	return nil
+	f.operand = f.Arg(0)
+	return f.parse(f.Args()[1:], w) // flags may come behind it
 }
 
 // gnuStyle gives the messages of package flag the dashes that our help has.
@@ -47,6 +53,9 @@ func gnuStyle(text string) string {
 	text = strings.Replace(text, "flag provided but not defined: -", "there is no flag --", 1)
 	text = strings.Replace(text, "flag needs an argument: -", "a value is missing after --", 1)
 	text = strings.Replace(text, "for flag -", "for --", 1)
+	if rest, ok := strings.CutPrefix(text, "invalid boolean value"); ok {
+		text = "invalid value" + strings.Replace(rest, " for -", " for --", 1)
+	}
 	return strings.Replace(text, ": parse error", ": not a number", 1)
 }
 
@@ -62,7 +71,11 @@ func (f *flags) given(name string) bool {
 }
 
 func (f *flags) print(w io.Writer) {
-	fmt.Fprintf(w, "Usage: rtap %s [--flag value]...\n\n%s\nFlags:\n", f.Name(), f.intro)
+	operand := ""
+	if f.operandName != "" {
+		operand = " [" + f.operandName + "]"
+	}
+	fmt.Fprintf(w, "Usage: rtap %s%s [--flag value]...\n\n%s\nFlags:\n", f.Name(), operand, f.intro)
 	f.VisitAll(func(fl *flag.Flag) {
 		name, usage := "--"+fl.Name, fl.Usage
 		if value, text, ok := strings.Cut(usage, ": "); ok && value == strings.ToUpper(value) {
@@ -117,6 +130,28 @@ func (s *seconds) Set(v string) error {
 		return fmt.Errorf("want a number of seconds from 0 on")
 	}
 	*s = seconds(d)
+	return nil
+}
+
+// period is seconds that may be left out: --watch, --watch=5.
+type period struct{ seconds }
+
+// IsBoolFlag tells package flag that the value may be missing, which is then "true".
+func (*period) IsBoolFlag() bool { return true }
+
+// minPeriod keeps what is read from keeping a CPU busy.
+const minPeriod = seconds(10 * time.Millisecond)
+
+func (p *period) Set(v string) error {
+	if v == "true" {
+		v = "1"
+	}
+	if err := p.seconds.Set(v); err != nil {
+		return err
+	}
+	if p.seconds < minPeriod {
+		return fmt.Errorf("want %s seconds or more", strconv.FormatFloat(time.Duration(minPeriod).Seconds(), 'g', -1, 64))
+	}
 	return nil
 }
 

@@ -37,6 +37,10 @@ type verb struct {
 func verbs() []verb {
 	return []verb{
 		{"run", "forward packets between ports, as testpmd does", runVerb},
+		{"ports", "list the ports of a running rtap", portsVerb},
+		{"stats", "show the statistics of a running rtap's ports", statsVerb},
+		{"xstats", "show their extended statistics", xstatsVerb},
+		{"link", "show their links", linkVerb},
 		{"info", "say what this kernel and these privileges allow, and what is missing", infoVerb},
 		{"bench", "measure the engines side by side", benchVerb},
 		{"demo", "show real traffic through ports in namespaces of their own", demoVerb},

@@ -56,8 +56,26 @@ func prepare(t *testing.T, args ...string) *process {
 	t.Cleanup(cancel)
 	p := &process{t: t, cmd: exec.CommandContext(ctx, self, args...)}
 	p.cmd.Env = append(os.Environ(), asCommand+"=1")
+	if os.Getenv(runtimeDirectory) == "" { // else it is the test's
+		p.cmd.Env = append(p.cmd.Env, runtimeDirectory+"="+newRuntime(t))
+	}
 	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.err
 	return p
+}
+
+// runtimeDirectory says where telemetry sockets are, see package runtimedir.
+const runtimeDirectory = "RUNTIME_DIRECTORY"
+
+// newRuntime is a place for the sockets of some commands. Its path is short, because they have not much room
+// for it.
+func newRuntime(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/tmp", "rtap")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
 }
 
 // start starts the command in ns, or here if that is nil.

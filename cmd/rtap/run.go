@@ -30,6 +30,7 @@ type runOptions struct {
 	json                  bool
 	offloads              offloadOptions
 	log                   logOptions
+	telemetry             telemetryOptions
 	session               sessionConfig
 }
 
@@ -104,6 +105,7 @@ func (o *runOptions) flags() *flags {
 	f.StringVar(&o.engine, "engine", "auto", "NAME: engine of all ports: auto, uring or syscall")
 	o.log.flags(f)
 	f.BoolVar(&o.json, "json", false, "print the totals as one JSON object")
+	o.telemetry.register(f)
 	return f
 }
 
@@ -135,9 +137,13 @@ func runVerb(ctx context.Context, st streams, args []string) error {
 	if err != nil {
 		return err
 	}
+	tel, err := o.telemetry.serve(f, s, d)
+	if err != nil {
+		return errors.Join(err, s.close())
+	}
 	s.announce(d)
 	r, err := s.run(ctx, d, time.Duration(o.duration), time.Duration(o.statsPeriod))
-	err = errors.Join(err, s.close())
+	err = errors.Join(err, tel.close(), s.close())
 	d.printf("\nTotals after %.1f s, mode %s:\n%s", r.Duration, s.fwd.Mode().Name, strings.TrimSuffix(r.totals(), "\n"))
 	if r.Forward.FwdDropped+r.Forward.Malformed+r.Forward.NoMbuf > 0 {
 		d.printf("Dropped while forwarding: %d not taken by the Tx queue, %d malformed, %d for want of mbufs",
@@ -185,7 +191,7 @@ func (o *runOptions) complete(f *flags) error {
 	if c.offloads, err = o.offloads.set(f, o.mode); err != nil {
 		return err
 	}
-	return errors.Join(o.completePorts(f), o.completeForward(f))
+	return errors.Join(o.telemetry.check(f), o.completePorts(f), o.completeForward(f))
 }
 
 func (o *runOptions) completePorts(f *flags) error {

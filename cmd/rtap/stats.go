@@ -83,7 +83,7 @@ func (r *report) totals() string {
 // rates is the live table: what happened between two samples.
 func rates(before, now report) string {
 	secs := now.Duration - before.Duration
-	per := func(a, b uint64) float64 { return float64(b-a) / max(secs, 1e-9) }
+	per := func(a, b uint64) float64 { return perSecond(a, b, secs) }
 	t := newTable(2, "port", "interface", "rx pkt/s", "rx bit/s", "tx pkt/s", "tx bit/s", "missed/s", "errors/s")
 	for i, p := range now.Ports {
 		b := before.Ports[i]
@@ -93,6 +93,15 @@ func rates(before, now report) string {
 			short(per(b.IMissed, p.IMissed)), short(per(b.errors(), p.errors())))
 	}
 	return t.String()
+}
+
+// perSecond is how fast a counter went from a to b. One that was reset meanwhile
+// counts as still.
+func perSecond(a, b uint64, secs float64) float64 {
+	if b < a {
+		return 0
+	}
+	return float64(b-a) / max(secs, 1e-9)
 }
 
 // errors is everything that the live table has no column for.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -42,10 +43,20 @@ func (d *display) block(text string) {
 	}
 	d.clear()
 	width := columns(d.terminal)
-	for line := range strings.Lines(text) {
+	for _, line := range top(slices.Collect(strings.Lines(text)), rows(d.terminal)-1) {
 		fmt.Fprintln(d.w, cut(strings.TrimSuffix(line, "\n"), width-1))
 		d.drawn++
 	}
+}
+
+// top leaves out the last of more than n lines, and says so: what has left the
+// terminal at its top is out of clear's reach.
+func top(lines []string, n int) []string {
+	if len(lines) <= n {
+		return lines
+	}
+	n = max(n-1, 0)
+	return append(slices.Clip(lines[:n]), fmt.Sprintf("... and %d lines more than fit here", len(lines)-n))
 }
 
 // cut shortens a line to n columns: one that the terminal wraps would not be

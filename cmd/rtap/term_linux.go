@@ -19,3 +19,12 @@ func columns(f *os.File) int {
 	}
 	return int(size.Col)
 }
+
+// rows is how many lines the terminal f has.
+func rows(f *os.File) int {
+	size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
+	if err != nil || size.Row < 3 {
+		return 24
+	}
+	return int(size.Row)
+}

@@ -27,6 +27,10 @@ func TestHelp(t *testing.T) {
 		{"info -h", []string{"--json"}},
 		{"help bench", []string{"--rounds N", "rx-drain", "poll-empty", "(default 64,1500)"}},
 		{"help demo", []string{"--duration SECONDS"}},
+		{"help stats", []string{"Usage: rtap stats [PORT] [--flag value]...", "--watch [=SECONDS]", "--file-prefix NAME", "(default rtap)", "rtap stats net_rtap0 --watch", `"rates"`}},
+		{"help ports", []string{"rtap ports", `"engine"`}},
+		{"xstats --help", []string{"--nonzero"}},
+		{"link foo0 --help", []string{`"status"`}},
 		{"help help", []string{"explain"}},
 		{"version", []string{runtime.GOARCH}},
 		{"--version", []string{runtime.GOARCH}},
@@ -54,6 +58,14 @@ func TestUsageErrors(t *testing.T) {
 		{"run --vdev", "a value is missing after --vdev"},
 		{"run --vdev=net_rtap0 extra", `unexpected argument "extra"`},
 		{"run --vdev=net_tap0", "net_tap0"},
+		{"run --vdev=net_rtap0 --file-prefix=a/b", `--file-prefix: file prefix is "a/b": want a directory's name`},
+		{"stats --watch=0", `invalid value "0" for --watch: want 0.01 seconds or more`},
+		{"stats --watch=soon", "a number of seconds"},
+		{"stats 0 1", `unexpected argument "1"`},
+		{"link 0 --json 1", `unexpected argument "1"`},
+		{"ports --wings", "no flag --wings"},
+		{"xstats --nonzero=perhaps", `invalid value "perhaps" for --nonzero`},
+		{"xstats --file-prefix=", `file prefix is ""`},
 		{"run --vdev=net_rtap0,mtu=7", `mtu is "7": want 68 to 65521`},
 		{"run --vdev=net_rtap0,iface=a23456789012345678", "at most 15 bytes"},
 		{"run --vdev=net_rtap0 --vdev=net_rtap0", "two ports"},
@@ -177,5 +189,17 @@ func TestBenchLine(t *testing.T) {
 	alone := benchReport{Rows: rows[:1]}
 	if got := alone.line(rows[0]); len(got) != 11 || got[10] != "2.00" {
 		t.Errorf("without io_uring: %q", got)
+	}
+}
+
+func TestTop(t *testing.T) {
+	lines := []string{"a", "b", "c"}
+	for n, want := range [][]string{{"... and 3 lines more than fit here"}, {"... and 3 lines more than fit here"}, {"a", "... and 2 lines more than fit here"}, lines, lines} {
+		if got := top(lines, n); !slices.Equal(got, want) {
+			t.Errorf("%d lines: %q, want %q", n, got, want)
+		}
+	}
+	if !slices.Equal(lines, []string{"a", "b", "c"}) {
+		t.Errorf("the lines are now %q", lines)
 	}
 }
