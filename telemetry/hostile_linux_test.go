@@ -193,6 +193,9 @@ func largeRequests(t *testing.T, s *Server) {
 	for _, size := range []int{maxRequest + 1, 100 << 10, 1 << 20} {
 		for _, begin := range []string{"/info,", "/", "x"} {
 			_, err := c.Write([]byte(begin + strings.Repeat("a", size-len(begin))))
+			if errors.Is(err, syscall.ENOBUFS) { // the kernel has no piece of memory of that size
+				continue
+			}
 			must(t, err)
 			n, err := c.Read(b)
 			must(t, err)
