@@ -37,9 +37,10 @@ type echo struct {
 func startEcho(t *testing.T, d *rtap.Device, inj *traffic.Injector) *echo {
 	e := &echo{t: t, d: d, inj: inj}
 	var back atomic.Uint64
+	var all atomic.Bool // that will be sent, has been
 	e.wg.Go(func() {
 		bufs := make([]*mbuf.Mbuf, 32)
-		for !e.done.Load() || back.Load() < e.sent.Load() {
+		for !all.Load() || back.Load() < e.sent.Load() {
 			n := d.RxQueue(0).Burst(bufs)
 			k := d.TxQueue(0).Burst(bufs[:n])
 			mbuf.FreeBulk(bufs[k:n])
@@ -48,6 +49,7 @@ func startEcho(t *testing.T, d *rtap.Device, inj *traffic.Injector) *echo {
 		}
 	})
 	e.wg.Go(func() {
+		defer all.Store(true)
 		f := frame(60)
 		for !e.done.Load() {
 			if e.sent.Load()-back.Load() >= 100 {
@@ -98,7 +100,7 @@ func open(t *testing.T, path string) *net.UnixConn {
 	t.Helper()
 	c, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: path, Net: "unixpacket"})
 	must(t, err)
-	must(t, c.SetDeadline(time.Now().Add(nettest.Bound(wait))))
+	must(t, c.SetDeadline(time.Now().Add(nettest.Bound(3*wait))))
 	return c
 }
 
@@ -168,9 +170,10 @@ func garbage(t *testing.T, s *Server) {
 	if _, err := c.Read(b); err != nil {
 		t.Fatal(err)
 	}
-	for i := range nettest.Scale(2000) {
+	for i := range nettest.Scale(1000) {
 		request := make([]byte, 1+i%1500)
 		random.Read(request)
+		must(t, c.SetDeadline(time.Now().Add(nettest.Bound(wait))))
 		_, err := c.Write(request)
 		must(t, err)
 		n, err := c.Read(b)
