@@ -41,7 +41,7 @@ func (o *telemetryOptions) serve(f *flags, s *session, d *display) (telemetrySer
 	if o.off {
 		return telemetryServer{}, nil
 	}
-	cfg := telemetry.Config{FilePrefix: o.prefix, Pools: []*mbuf.Pool{s.pool}, Version: "rtap " + version()}
+	cfg := telemetry.Config{FilePrefix: o.prefix, Pools: []*mbuf.Pool{s.pool}, Version: "rtap " + version(), Log: s.cfg.log}
 	if p := s.packets.pool; p != nil {
 		cfg.Pools = append(cfg.Pools, p)
 	}
