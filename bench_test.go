@@ -161,7 +161,7 @@ func benchDriverLRO(b *testing.B) {
 		mbuf.PassThrough(bufs[:n])
 		mbuf.FreeBulk(bufs[:n])
 	}
-	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(q.stats.packets.Load()), "ns/packet")
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(q.counted().IPackets), "ns/packet")
 }
 
 // benchDriverTSO asks for segmentation.

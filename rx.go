@@ -67,6 +67,7 @@ type RxQueue struct {
 	rejected [1]*mbuf.Mbuf
 	peek     [peekLen]byte // headers of a chain in one piece
 
+	count pending
 	stats *rxCounters
 	intr  rxIntr
 }
@@ -83,7 +84,7 @@ func (d *Device) newRxQueue(i, fd int, cfg RxConfig) (*RxQueue, error) {
 		q.alloc = q.cache
 	}
 	var err error
-	if q.reader, err = d.engine.NewReader(fd, cfg.Ring, pktioRegions(cfg.Memory.Regions())); err != nil {
+	if q.reader, err = d.engine.NewReader(fd, cfg.Ring, pktioRegions(cfg.Memory.Regions()), &q.count.io); err != nil {
 		return nil, errors.Join(err, q.close())
 	}
 	q.done = make([]pktio.Completion, cfg.Ring)
@@ -91,6 +92,7 @@ func (d *Device) newRxQueue(i, fd int, cfg RxConfig) (*RxQueue, error) {
 	if err := q.fit(d.rxShape(DefaultMTU)); err != nil {
 		return nil, errors.Join(err, q.close())
 	}
+	q.showWindow()
 	return q, nil
 }
 
@@ -183,6 +185,7 @@ func (q *RxQueue) close() error {
 	if q.vec != nil {
 		err = errors.Join(err, q.vec.Close())
 	}
+	q.stats.window.Store(0)
 	return err
 }
 
@@ -206,6 +209,13 @@ func (q *RxQueue) burst(bufs []*mbuf.Mbuf) int {
 	if q.dev.gone.Load() {
 		return 0
 	}
+	n := q.receive(bufs)
+	q.stats.burst(&q.count, n)
+	q.showWindow()
+	return n
+}
+
+func (q *RxQueue) receive(bufs []*mbuf.Mbuf) int {
 	want := q.fill(min(q.expect, len(bufs), q.depth))
 	if want == 0 {
 		q.giveBack(0) // less than a slot is of no use here, and may be elsewhere
@@ -253,6 +263,13 @@ func (q *RxQueue) predict(found, want int) {
 	}
 }
 
+// showWindow lets others see what the next burst will look for.
+func (q *RxQueue) showWindow() {
+	if n := uint32(q.expect); q.stats.window.Load() != n {
+		q.stats.window.Store(n)
+	}
+}
+
 // fill gives mbufs to slots until want have them, and returns how many have.
 func (q *RxQueue) fill(want int) int {
 	if q.filled >= want {
@@ -264,7 +281,7 @@ func (q *RxQueue) fill(want int) int {
 		have += q.alloc.AllocBulk(empty[have:])
 	}
 	if have < len(empty) {
-		q.stats.noMbuf.Add(uint64(len(empty) - have))
+		q.count.add(cntNoMbuf, uint64(len(empty)-have))
 	}
 	whole := have - have%q.segs
 	q.spare = append(q.spare, empty[whole:have]...)
@@ -303,16 +320,15 @@ func (q *RxQueue) describe(i int) {
 // collect turns completions into packets in bufs. Slots whose packet left have a
 // nil mbuf first.
 func (q *RxQueue) collect(bufs []*mbuf.Mbuf, done []pktio.Completion) int {
-	n, bytes, bad := 0, 0, 0
+	n, bytes := 0, 0
 	for _, c := range done {
 		if c.Res <= int32(q.hdrLen) || c.Res >= q.capacity {
-			bad += q.refused(c)
+			q.refused(c)
 			continue
 		}
 		length := int(c.Res) - q.hdrLen
 		m := q.take(int(c.Index), length)
 		if !q.inspect(m) {
-			bad++
 			q.reject(m)
 			continue
 		}
@@ -320,28 +336,31 @@ func (q *RxQueue) collect(bufs []*mbuf.Mbuf, done []pktio.Completion) int {
 		bufs[n] = m
 		n++
 	}
-	q.stats.packets.Add(uint64(n))
-	q.stats.bytes.Add(uint64(bytes))
-	if bad > 0 {
-		q.stats.errors.Add(uint64(bad))
+	if n > 0 {
+		q.count.received(bufs[:n])
+		q.count.add(cntBytes, uint64(bytes))
 	}
 	return n
 }
 
 // reject gives a packet back that cannot be handed out.
 func (q *RxQueue) reject(m *mbuf.Mbuf) {
+	q.count.add(cntHeader, 1)
 	q.rejected[0] = m
 	q.alloc.FreeBulk(q.rejected[:])
 }
 
-// refused is how many errors a completion without a packet counts for: none if
-// the interface was deleted, which is not an error of any packet.
-func (q *RxQueue) refused(c pktio.Completion) int {
-	if c.Errno() == tuntap.Gone {
-		q.dev.gone.Store(true)
-		return 0
+// refused counts a completion without a packet.
+func (q *RxQueue) refused(c pktio.Completion) {
+	errno := c.Errno()
+	if errno == 0 {
+		q.count.add(cntLength, 1)
+		return
 	}
-	return 1
+	q.count.add(errnoOf(rxErrnos, errno), 1)
+	if errno == tuntap.Gone {
+		q.dev.gone.Store(true)
+	}
 }
 
 // take makes a packet of length bytes of slot i's mbufs. Those it does not need

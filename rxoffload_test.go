@@ -46,11 +46,9 @@ func fakeReceive(t *testing.T, pool *mbuf.Pool, c PortConfig, hdr vnethdr.Header
 	must(t, q.fit(d.rxShape(9000)))
 	var bufs [1]*mbuf.Mbuf
 	n := q.Burst(bufs[:])
-	if want := uint64(1 - n); q.stats.errors.Load() != want {
-		t.Fatalf("%d packets, and %d errors", n, q.stats.errors.Load())
-	}
-	if n == 1 && q.stats.bytes.Load() != uint64(len(frame)) {
-		t.Fatalf("ibytes %d, want %d", q.stats.bytes.Load(), len(frame))
+	want := QueueStats{IPackets: uint64(n), IBytes: uint64(n * len(frame)), IErrors: uint64(1 - n)}
+	if got := q.counted(); got != want {
+		t.Fatalf("%d packets: %+v, want %+v", n, got, want)
 	}
 	return bufs[0]
 }

@@ -42,18 +42,6 @@ func (s *QueueStats) add(o QueueStats) {
 	s.RxNoMbuf += o.RxNoMbuf
 }
 
-func (s QueueStats) since(base QueueStats) QueueStats {
-	return QueueStats{
-		IPackets: s.IPackets - base.IPackets,
-		OPackets: s.OPackets - base.OPackets,
-		IBytes:   s.IBytes - base.IBytes,
-		OBytes:   s.OBytes - base.OBytes,
-		IErrors:  s.IErrors - base.IErrors,
-		OErrors:  s.OErrors - base.OErrors,
-		RxNoMbuf: s.RxNoMbuf - base.RxNoMbuf,
-	}
-}
-
 // counters of queue pair i outlive its queues, so that a port's totals survive
 // reconfiguration. The Rx half is written by the goroutine that polls, the Tx
 // half by the one that sends; any may read. Each half has cache lines of its own.
@@ -63,22 +51,35 @@ type counters struct {
 	tx txCounters
 	_  [64]byte
 
-	base QueueStats // as of ResetStats; under Device.mu
+	base pairCounts // as of ResetStats; under Device.mu
 }
 
-type rxCounters struct{ packets, bytes, errors, noMbuf atomic.Uint64 }
+type rxCounters struct {
+	tally
+	window atomic.Uint32 // packets that the next burst looks for
+}
 
-type txCounters struct{ packets, bytes, errors atomic.Uint64 }
+type txCounters struct{ tally }
 
-func (c *counters) load() QueueStats {
+// pairCounts are what a queue pair has counted.
+type pairCounts struct{ rx, tx counts }
+
+// load is what was counted since ResetStats.
+func (c *counters) load() pairCounts {
+	return pairCounts{c.rx.load().since(&c.base.rx), c.tx.load().since(&c.base.tx)}
+}
+
+func (c *counters) reset() { c.base = pairCounts{c.rx.tally.load(), c.tx.tally.load()} }
+
+func (c *pairCounts) stats() QueueStats {
 	return QueueStats{
-		IPackets: c.rx.packets.Load(),
-		OPackets: c.tx.packets.Load(),
-		IBytes:   c.rx.bytes.Load(),
-		OBytes:   c.tx.bytes.Load(),
-		IErrors:  c.rx.errors.Load(),
-		OErrors:  c.tx.errors.Load(),
-		RxNoMbuf: c.rx.noMbuf.Load(),
+		IPackets: c.rx.packets(),
+		OPackets: c.tx.packets(),
+		IBytes:   c.rx[cntBytes],
+		OBytes:   c.tx[cntBytes],
+		IErrors:  c.rx.rxErrors(),
+		OErrors:  c.tx.txErrors(),
+		RxNoMbuf: c.rx[cntNoMbuf],
 	}
 }
 
@@ -123,7 +124,8 @@ func (d *Device) Stats() (Stats, error) {
 	}
 	s := Stats{IMissed: missed - d.link.base}
 	for _, c := range d.counters {
-		s.add(c.load().since(c.base))
+		now := c.load()
+		s.add(now.stats())
 	}
 	return s, nil
 }
@@ -154,11 +156,13 @@ func (d *Device) QueueStats(i int) (QueueStats, error) {
 	if i < 0 || i >= len(d.counters) {
 		return QueueStats{}, d.opErr("read stats of", i, fmt.Errorf("%w with a queue %d", ErrNotConfigured, i))
 	}
-	c := d.counters[i]
-	return c.load().since(c.base), nil
+	now := d.counters[i].load()
+	return now.stats(), nil
 }
 
-// ResetStats makes the counters start at 0 again.
+// ResetStats makes the counters start at 0 again, the extended ones too, but for the
+// window (rte_eth_stats_reset and rte_eth_xstats_reset, which are one here). Bursts may
+// run meanwhile; each counts wholly before or wholly after.
 func (d *Device) ResetStats() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -171,7 +175,7 @@ func (d *Device) ResetStats() error {
 	}
 	d.link.base = missed
 	for _, c := range d.counters {
-		c.base = c.load()
+		c.reset()
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ package rtap
 
 import (
 	"errors"
+	"math"
 
 	"github.com/rtap-project/rtap/internal/pktio"
 	"github.com/rtap-project/rtap/internal/tuntap"
@@ -33,8 +34,12 @@ type TxQueue struct {
 	vec    *uring.Vectors
 	iovs   int // used by the packets described so far
 
+	count pending
 	stats *txCounters
 }
+
+// notSent takes the place of a packet's length that the kernel refused.
+const notSent = math.MaxUint32
 
 // iovecsPerPacket is how many iovecs a Tx queue has for each packet of its ring,
 // and at least those of the longest chain. If a burst needs more, it takes more
@@ -56,7 +61,7 @@ func (d *Device) newTxQueue(i, fd int, cfg TxConfig) (*TxQueue, error) {
 		return nil, err
 	}
 	q.fit(&d.conf)
-	if q.writer, err = d.engine.NewWriter(fd, cfg.Ring, pktioRegions(cfg.Regions)); err != nil {
+	if q.writer, err = d.engine.NewWriter(fd, cfg.Ring, pktioRegions(cfg.Regions), &q.count.io); err != nil {
 		return nil, errors.Join(err, q.close())
 	}
 	return q, nil
@@ -97,16 +102,25 @@ func (q *TxQueue) Burst(bufs []*mbuf.Mbuf) int {
 }
 
 func (q *TxQueue) burst(bufs []*mbuf.Mbuf) int {
+	if q.dev.gone.Load() {
+		return 0
+	}
+	n := q.transmit(bufs)
+	q.stats.burst(&q.count, n)
+	return n
+}
+
+func (q *TxQueue) transmit(bufs []*mbuf.Mbuf) int {
 	n := 0
 	for n < len(bufs) && !q.dev.gone.Load() {
 		k := q.describe(bufs[n:])
 		if k == 0 { // the next packet cannot be sent in any way
-			q.stats.errors.Add(1)
+			q.count.add(cntUnsent, 1)
 			q.release(bufs[n : n+1])
 			n++
 			continue
 		}
-		taken := q.send(k)
+		taken := q.send(bufs[n : n+k])
 		q.release(bufs[n : n+taken])
 		n += taken
 		if taken < k {
@@ -190,25 +204,23 @@ func (q *TxQueue) gather(i int, m *mbuf.Mbuf, head, skip int) bool {
 	return true
 }
 
-// send writes the first k packets described and counts them.
-func (q *TxQueue) send(k int) (taken int) {
-	taken, refused := q.writer.Write(q.descs[:k], q.failed)
-	bytes := uint64(0)
-	for _, n := range q.sent[:taken] {
-		bytes += uint64(n)
-	}
+// send writes packets, which are described, and counts those that the kernel took.
+func (q *TxQueue) send(bufs []*mbuf.Mbuf) (taken int) {
+	taken, refused := q.writer.Write(q.descs[:len(bufs)], q.failed)
 	for _, c := range q.failed[:refused] {
-		bytes -= uint64(q.sent[c.Index])
-		if c.Errno() == tuntap.Gone {
-			q.dev.gone.Store(true)
-		}
+		q.refused(c)
 	}
-	q.stats.packets.Add(uint64(taken - refused))
-	q.stats.bytes.Add(bytes)
-	if refused > 0 {
-		q.stats.errors.Add(uint64(refused))
-	}
+	q.count.sent(bufs[:taken], q.sent)
 	return taken
+}
+
+// refused counts a packet that the kernel refused.
+func (q *TxQueue) refused(c pktio.Completion) {
+	q.sent[c.Index] = notSent
+	q.count.add(errnoOf(txErrnos, c.Errno()), 1)
+	if c.Errno() == tuntap.Gone {
+		q.dev.gone.Store(true)
+	}
 }
 
 func (q *TxQueue) release(bufs []*mbuf.Mbuf) {

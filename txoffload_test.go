@@ -48,11 +48,12 @@ func txWire(t *testing.T, c PortConfig, m *mbuf.Mbuf) (hdr vnethdr.Header, data 
 	if n := q.Burst([]*mbuf.Mbuf{m}); n != 1 {
 		t.Fatalf("Burst took %d", n)
 	}
-	if ok != (q.stats.packets.Load() == 1) || ok != (q.stats.errors.Load() == 0) {
-		t.Fatalf("written: %v; opackets %d, oerrors %d", ok, q.stats.packets.Load(), q.stats.errors.Load())
+	want := QueueStats{OErrors: 1}
+	if ok {
+		want = QueueStats{OPackets: 1, OBytes: uint64(len(data))}
 	}
-	if ok && q.stats.bytes.Load() != uint64(len(data)) {
-		t.Fatalf("obytes %d, want %d", q.stats.bytes.Load(), len(data))
+	if got := q.counted(); got != want {
+		t.Fatalf("written: %v; %+v, want %+v", ok, got, want)
 	}
 	return hdr, data, ok
 }

@@ -27,7 +27,7 @@ func TestRegistrationEnds(t *testing.T) {
 			a := newArena(t, 16, "fixed")
 			done := make([]Completion, 16)
 			for range 3 {
-				r, err := e.NewReader(p.FD(), 16, a.regions("fixed"))
+				r, err := e.NewReader(p.FD(), 16, a.regions("fixed"), &Counts{})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -74,11 +74,11 @@ func TestRegistrationShared(t *testing.T) {
 	}
 	var queues []interface{ Close() error }
 	for _, m := range []*arena{a, a, b, a} {
-		r, err := e.NewReader(p.FD(), 4, m.regions("fixed"))
+		r, err := e.NewReader(p.FD(), 4, m.regions("fixed"), &Counts{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		w, err := e.NewWriter(p.FD(), 4, m.regions("fixed"))
+		w, err := e.NewWriter(p.FD(), 4, m.regions("fixed"), &Counts{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -137,12 +137,12 @@ func TestUnregistrable(t *testing.T) {
 	p := newTap(t)
 	e := selectEngine(t, Uring, p)
 	nowhere := []Region{{4096, 4096}}
-	r, err := e.NewReader(p.FD(), 16, nowhere)
+	r, err := e.NewReader(p.FD(), 16, nowhere, &Counts{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { check(t, r.Close()) }()
-	w, err := e.NewWriter(p.FD(), 16, nowhere) // the reader has no ring before Linux 6.4
+	w, err := e.NewWriter(p.FD(), 16, nowhere, &Counts{}) // the reader has no ring before Linux 6.4
 	if err != nil {
 		t.Fatal(err)
 	}

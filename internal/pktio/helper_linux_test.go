@@ -240,13 +240,14 @@ func each(t *testing.T, f func(t *testing.T, engine, form string)) {
 type reader struct {
 	Reader
 	*arena
-	done []Completion
+	done   []Completion
+	counts *Counts
 }
 
 func newReader(t testing.TB, p *tap, e Engine, depth int, form string) *reader {
 	t.Helper()
-	a := newArena(t, depth, form)
-	r, err := e.NewReader(p.FD(), depth, a.regions(form))
+	a, counts := newArena(t, depth, form), &Counts{}
+	r, err := e.NewReader(p.FD(), depth, a.regions(form), counts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -254,7 +255,7 @@ func newReader(t testing.TB, p *tap, e Engine, depth int, form string) *reader {
 	if u, ok := r.(*uringReader); ok && (len(u.fixed) == 1) != (form == "fixed") {
 		t.Fatalf("%d buffers are registered: %s", len(u.fixed), e.Notes())
 	}
-	return &reader{r, a, make([]Completion, depth)}
+	return &reader{r, a, make([]Completion, depth), counts}
 }
 
 // read reads up to n packets, checks each, and returns their numbers. Any

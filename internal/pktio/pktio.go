@@ -45,6 +45,16 @@ func (c Completion) Errno() syscall.Errno {
 // with the kernel, which makes packets there cheaper; others still work.
 type Region struct{ Base, Size uintptr }
 
+// Counts are what a reader or writer has cost so far. They are plain numbers: they
+// belong to the goroutine that reads or writes, and between two calls it may clear
+// them. It tells others.
+type Counts struct {
+	Enters   uint64 // io_uring_enter(2)
+	Syscalls uint64 // read(2), readv(2), write(2) or writev(2)
+	Empty    uint64 // reads that found nothing, in either way
+	Full     uint64 // calls for which the ring was short of room, or of which the kernel took a part
+}
+
 // Reader receives packets from one descriptor. One goroutine at a time.
 type Reader interface {
 	// Read tries to read one packet into each Desc and reports, in the order
@@ -69,9 +79,10 @@ type Writer interface {
 type Engine interface {
 	Name() string
 	// NewReader and NewWriter take up to depth packets per call from or to fd,
-	// which stays the caller's, must outlive them and is non-blocking.
-	NewReader(fd, depth int, regions []Region) (Reader, error)
-	NewWriter(fd, depth int, regions []Region) (Writer, error)
+	// which stays the caller's, must outlive them and is non-blocking. They add to
+	// counts what they cost.
+	NewReader(fd, depth int, regions []Region, counts *Counts) (Reader, error)
+	NewWriter(fd, depth int, regions []Region, counts *Counts) (Writer, error)
 	// Notes says in a few words how the engine works here and what it had to
 	// do without.
 	Notes() string

@@ -40,7 +40,7 @@ func TestDepth(t *testing.T) {
 	p := newTap(t)
 	e := selectEngine(t, Uring, p)
 	for depth, ok := range map[int]bool{-1: false, 0: false, 1: true, 3: true, MaxDepth: true, MaxDepth + 1: false} {
-		r, err := e.NewReader(p.FD(), depth, nil)
+		r, err := e.NewReader(p.FD(), depth, nil, &Counts{})
 		if (err == nil) != ok {
 			t.Errorf("depth %d: %v", depth, err)
 		}
@@ -48,11 +48,11 @@ func TestDepth(t *testing.T) {
 			check(t, r.Close())
 		}
 	}
-	if _, err := e.NewReader(-1, 1, nil); !errors.Is(err, syscall.EBADF) {
+	if _, err := e.NewReader(-1, 1, nil, &Counts{}); !errors.Is(err, syscall.EBADF) {
 		t.Errorf("a reader without a descriptor: %v", err)
 	}
 	check(t, unix.SetNonblock(p.FD(), false))
-	if _, err := e.NewWriter(p.FD(), 1, nil); !errors.Is(err, syscall.EINVAL) {
+	if _, err := e.NewWriter(p.FD(), 1, nil, &Counts{}); !errors.Is(err, syscall.EINVAL) {
 		t.Errorf("a writer with a blocking descriptor: %v", err)
 	}
 }

@@ -19,12 +19,19 @@ func (syscallEngine) Notes() string { return "one read or write call per packet"
 
 func (syscallEngine) Close() error { return nil }
 
-func (syscallEngine) NewReader(fd, _ int, _ []Region) (Reader, error) { return syscallIO{fd}, nil }
+func (syscallEngine) NewReader(fd, _ int, _ []Region, c *Counts) (Reader, error) {
+	return syscallIO{fd, c}, nil
+}
 
-func (syscallEngine) NewWriter(fd, _ int, _ []Region) (Writer, error) { return syscallIO{fd}, nil }
+func (syscallEngine) NewWriter(fd, _ int, _ []Region, c *Counts) (Writer, error) {
+	return syscallIO{fd, c}, nil
+}
 
 // syscallIO is the Reader and the Writer of one non-blocking descriptor.
-type syscallIO struct{ fd int }
+type syscallIO struct {
+	fd     int
+	counts *Counts
+}
 
 func (syscallIO) Close() error { return nil }
 
@@ -33,10 +40,13 @@ func (s syscallIO) Read(descs []Desc, done []Completion) int {
 	for i := range descs {
 		n, errno := s.read(&descs[i])
 		if errno == syscall.EAGAIN {
+			s.counts.Syscalls += uint64(i) + 1
+			s.counts.Empty++
 			return i
 		}
 		done[i] = completion(i, n, errno)
 	}
+	s.counts.Syscalls += uint64(len(descs))
 	return len(descs)
 }
 
@@ -54,6 +64,7 @@ func (s syscallIO) Write(descs []Desc, failed []Completion) (taken, refused int)
 			refused++
 		}
 	}
+	s.counts.Syscalls += uint64(len(descs))
 	return len(descs), refused
 }
 

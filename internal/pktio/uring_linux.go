@@ -87,23 +87,23 @@ func (e *uringEngine) Notes() string {
 	return strings.Join(e.notes, "; ")
 }
 
-func (e *uringEngine) NewReader(fd, depth int, regions []Region) (Reader, error) {
+func (e *uringEngine) NewReader(fd, depth int, regions []Region, counts *Counts) (Reader, error) {
 	if e.rwFlags == 0 {
-		return syscallIO{fd}, checkQueue(fd, depth)
+		return syscallIO{fd, counts}, checkQueue(fd, depth)
 	}
 	q, err := e.newQueue(fd, depth, regions)
 	if err != nil {
 		return nil, err
 	}
-	return &uringReader{*q, syscallIO{fd}}, nil
+	return &uringReader{*q, syscallIO{fd, counts}, counts}, nil
 }
 
-func (e *uringEngine) NewWriter(fd, depth int, regions []Region) (Writer, error) {
+func (e *uringEngine) NewWriter(fd, depth int, regions []Region, counts *Counts) (Writer, error) {
 	q, err := e.newQueue(fd, depth, regions)
 	if err != nil {
 		return nil, err
 	}
-	return &uringWriter{*q, syscallIO{fd}}, nil
+	return &uringWriter{*q, syscallIO{fd, counts}, counts}, nil
 }
 
 // Close does nothing: what the engine holds goes with the last queue that uses
@@ -265,6 +265,7 @@ func (q *queue) Close() error {
 type uringReader struct {
 	queue
 	single syscallIO
+	counts *Counts
 }
 
 // Read submits all reads at once. Each runs inside the call: it finds a packet,
@@ -287,14 +288,27 @@ func (q *uringReader) Read(descs []Desc, done []Completion) int {
 		s.Flags = uring.FixedFile
 		s.UserData = uint64(i)
 	}
-	taken, _ := q.ring.Enter()
+	taken := q.counts.enter(q.ring, len(descs))
 	completed, found := q.reap(done)
 	for completed < taken { // not with RWF_NOWAIT; but the kernel has the memory until then
 		q.ring.Wait(1, waitRound)
+		q.counts.Enters++
 		c, f := q.reap(done[found:])
 		completed, found = completed+c, found+f
 	}
+	q.counts.Empty += uint64(completed - found)
 	return found
+}
+
+// enter submits what is in the ring of the requests that were asked for, and returns how many
+// the kernel took.
+func (c *Counts) enter(r *uring.Ring, asked int) (taken int) {
+	taken, _ = r.Enter()
+	c.Enters++
+	if taken < asked {
+		c.Full++
+	}
+	return taken
 }
 
 // waitRound bounds one wait for what should be there.
@@ -321,6 +335,7 @@ func (q *uringReader) reap(done []Completion) (completed, found int) {
 type uringWriter struct {
 	queue
 	single syscallIO
+	counts *Counts
 }
 
 // Write submits all writes at once. A TAP write never waits, so each runs
@@ -343,7 +358,7 @@ func (q *uringWriter) Write(descs []Desc, failed []Completion) (taken, refused i
 		s.Flags = uring.FixedFile | uring.CQESkipSuccess
 		s.UserData = uint64(i)
 	}
-	taken, _ = q.ring.Enter()
+	taken = q.counts.enter(q.ring, len(descs))
 	if q.ring.Ready() == 0 {
 		return taken, 0
 	}

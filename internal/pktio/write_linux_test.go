@@ -16,17 +16,18 @@ type writer struct {
 	*arena
 	form   string
 	failed []Completion
+	counts *Counts
 }
 
 func newWriter(t testing.TB, p *tap, e Engine, depth int, form string) *writer {
 	t.Helper()
-	a := newArena(t, depth, form)
-	w, err := e.NewWriter(p.FD(), depth, a.regions(form))
+	a, counts := newArena(t, depth, form), &Counts{}
+	w, err := e.NewWriter(p.FD(), depth, a.regions(form), counts)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { check(t, w.Close()) })
-	return &writer{w, a, form, make([]Completion, depth)}
+	return &writer{w, a, form, make([]Completion, depth), counts}
 }
 
 // TestWriteOrder sends bursts of all sizes and captures what comes.
