@@ -24,6 +24,8 @@ var (
 	ErrQueueNotSetUp = errors.New("queue is not set up")
 	// ErrGone: the interface was deleted (ip link del). Only Close is left.
 	ErrGone = errors.New("interface is gone")
+	// ErrNoXStat: there is no extended statistic of that name or id.
+	ErrNoXStat = errors.New("no such extended statistic")
 )
 
 // OpError is the error of a Device operation.

@@ -25,6 +25,7 @@ var claims = map[string]func(t *testing.T){
 	"Allmulticast mode": showAllMulticast,
 	"Basic stats":       showBasicStats,
 	"Stats per queue":   showQueueStats,
+	"Extended stats":    showXStats,
 	"LRO":               showRelay(relayConfig{rx: relayRx, tx: relayTx}, func(s *seen) bool { return s.lro.Load() > 0 }),
 	"TSO":               showRelay(relayConfig{rx: relayRx, tx: relayTx, hop: true}, func(s *seen) bool { return s.lro.Load() > 0 }),
 	"VLAN offload": showRelay(relayConfig{rx: relayRx | RxOffloadVLANStrip, tx: relayTx | TxOffloadVLANInsert, tags: []traffic.VLANTag{{Type: 0x8100, TCI: 100}}},
@@ -207,5 +208,15 @@ func showQueueStats(t *testing.T) {
 	must(t, err)
 	if s.OPackets != 1 {
 		t.Errorf("queue 1 sent %d packets: want 1", s.OPackets)
+	}
+}
+
+func showXStats(t *testing.T) {
+	p := startPort(t, Config{})
+	p.send(0, frame(100, 1))
+	for name, want := range map[string]uint64{"tx_good_packets": 1, "tx_q0_size_65_to_127_packets": 1, "tx_q0_unicast_packets": 1} {
+		if got := p.xstat(name); got != want {
+			t.Errorf("%s is %d: want %d", name, got, want)
+		}
 	}
 }

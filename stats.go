@@ -115,19 +115,26 @@ func (s *linkStats) see(l rtnl.Link) uint64 {
 func (d *Device) Stats() (Stats, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	s, _, err := d.readStats()
+	return s, d.opErr("read stats of", -1, err)
+}
+
+// readStats reads the port's counters, and what of them each queue pair has counted.
+func (d *Device) readStats() (s Stats, pairs []pairCounts, err error) {
 	if d.state == stateClosed {
-		return Stats{}, d.opErr("read stats of", -1, ErrClosed)
+		return s, nil, ErrClosed
 	}
 	missed, err := d.missed()
 	if err != nil {
-		return Stats{}, d.opErr("read stats of", -1, err)
+		return s, nil, err
 	}
-	s := Stats{IMissed: missed - d.link.base}
-	for _, c := range d.counters {
-		now := c.load()
-		s.add(now.stats())
+	s.IMissed = missed - d.link.base
+	pairs = make([]pairCounts, len(d.counters))
+	for i, c := range d.counters {
+		pairs[i] = c.load()
+		s.add(pairs[i].stats())
 	}
-	return s, nil
+	return s, pairs, nil
 }
 
 func (d *Device) missed() (uint64, error) {
