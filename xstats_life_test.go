@@ -8,6 +8,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/rtap-project/rtap/internal/nettest"
@@ -189,6 +190,7 @@ func TestXStatsConcurrent(t *testing.T) {
 		stopBursts := p.hammer()
 		stopFlood := p.flood(frames...)
 		var ws workers
+		defer ws.stop()
 		ws.loop(func() { wantSums(t, p) })
 		for range nettest.Scale(200) {
 			wantSums(t, p)
@@ -268,10 +270,50 @@ func wantSums(t *testing.T, p *port) {
 	}
 }
 
+// TestXStatsMoment: counters are read and reset between bursts, never within one: where all packets
+// go to the broadcast address, there is never one that does not.
+func TestXStatsMoment(t *testing.T) {
+	pool := newPool(t, mbuf.Config{Name: "moment", Count: 8})
+	bufs := make([]*mbuf.Mbuf, 8)
+	pool.AllocBulk(bufs)
+	defer mbuf.FreeBulk(bufs)
+	for _, m := range bufs {
+		m.CopyIn(frame(60, 0), pool)
+		copy(m.Bytes(), []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff})
+	}
+	var c counters
+	var ws workers
+	var p pending
+	var bursts atomic.Int64
+	defer ws.stop()
+	ws.loop(func() {
+		bursts.Add(1)
+		p.received(bufs)
+		p.add(cntBytes, 8*60)
+		c.rx.burst(&p, 8)
+		for range 2000 { // the system call
+			c.rx.window.Load()
+		}
+	})
+	last := uint64(0)
+	for round := 0; bursts.Load() < int64(nettest.Scale(30000)); round++ {
+		now := c.load()
+		if n := now.rx.packets(); now.rx.unicast() != 0 || now.rx[cntBytes] != 60*n || n%8 != 0 || n < last {
+			t.Fatalf("%d packets after %d, %d bytes, %d broadcast, %d others", n, last, now.rx[cntBytes], now.rx[cntBroadcast], int64(now.rx.unicast()))
+		}
+		last = now.rx.packets()
+		if round%5 == 0 {
+			c.reset()
+			last = 0
+		}
+	}
+}
+
 // TestXStatsWhileConfigured: whoever reads while queues come and go gets those of some of them, whole.
 func TestXStatsWhileConfigured(t *testing.T) {
 	p := openPort(t, Config{})
 	var ws workers
+	defer ws.stop()
 	ws.loop(func() {
 		all, err := p.XStats()
 		if n := len(all) - len(portXStats); err != nil || n != 0 && n != len(rxBasicXStats)+len(txBasicXStats)+len(rxXStats)+len(txXStats) &&
@@ -283,7 +325,6 @@ func TestXStatsWhileConfigured(t *testing.T) {
 		p.setUp(1+round%2, RxConfig{})
 		must(t, p.Stop())
 	}
-	ws.stop()
 }
 
 // TestCountsAllocateNothing: neither counting, whatever is said of packets, nor publishing.

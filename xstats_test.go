@@ -320,7 +320,9 @@ func TestXStatsRxOffloads(t *testing.T) {
 			return 1
 		}}
 		q = fakeRx(t, e, RxConfig{Memory: pool, Ring: 1}, 9000)
-		for _, c = range rxCases() {
+		one, _ := tagOf(frame(65, 0), 1) // would be in the sizes below without their tags
+		two, _ := tagOf(frame(130, 0), 2)
+		for _, c = range append(rxCases(), rxCase{offloads: RxOffloadVLANStrip, frame: one}, rxCase{offloads: RxOffloadQinQStrip, frame: two}) {
 			must(t, q.fit((&Device{conf: PortConfig{RxOffloads: c.offloads}}).rxShape(9000)))
 			bufs := make([]*mbuf.Mbuf, 1)
 			n := q.Burst(bufs)
@@ -430,6 +432,43 @@ func TestXStatsLRO(t *testing.T) {
 			t.Error("no large frames came: the test does not test")
 		}
 	})
+}
+
+// TestXStatsBursts: bursts of every length, of both ends of each range.
+func TestXStatsBursts(t *testing.T) {
+	pool := newPool(t, mbuf.Config{Name: "bursts", Count: 2000})
+	burst := 0
+	e := &fakeEngine{
+		read: func(descs []pktio.Desc, done []pktio.Completion) int {
+			for i := range min(len(descs), burst) {
+				done[i] = pktio.Completion{Index: uint32(i), Res: hdrLen + 60}
+			}
+			return min(len(descs), burst)
+		},
+		write: func([]pktio.Desc, []pktio.Completion) (int, int) { return burst, 0 },
+	}
+	rx, tx, l := fakeRx(t, e, RxConfig{Ring: 512, Memory: pool}, DefaultMTU), fakeTx(t, e, TxConfig{Ring: 512}), newLedger(t)
+	for _, burst = range []int{0, 1, 2, 3, 4, 7, 8, 15, 16, 31, 32, 63, 64, 127, 128, 255, 256, 400} {
+		rx.expect = 512 // as if there had always been so many
+		bufs := make([]*mbuf.Mbuf, 512)
+		if n := rx.Burst(bufs); n != burst {
+			t.Fatalf("received %d packets of %d", n, burst)
+		}
+		l.burst("rx", 0, burst)
+		for _, m := range bufs[:burst] {
+			copy(m.Bytes(), frame(60, 0))
+			l.packet("tx", 0, 60, frame(60, 0), 1)
+		}
+		bufs[burst] = pool.Alloc() // so that there is something to be sent
+		if n := tx.Burst(bufs[:burst+1]); n != burst {
+			t.Fatalf("sent %d packets of %d", n, burst)
+		}
+		bufs[burst].Free()
+		l.burst("tx", 0, burst)
+	}
+	l.check(slices.DeleteFunc(fakeXStats(rx, tx), func(x XStat) bool {
+		return strings.HasPrefix(x.Name, "rx_") && !strings.Contains(x.Name, "_bursts_")
+	}))
 }
 
 // TestXStatsErrors: each error that a read and a write can have, and a ring that is full.
