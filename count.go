@@ -141,37 +141,46 @@ func (p *pending) add(i int, n uint64) {
 }
 
 // received counts packets that came. Their length is that on the wire, with the tags that were
-// stripped, as of the bytes. Mostly there is nothing to be said of a packet but its size; if
-// there is, a few additions of 0 or 1 are cheaper than to find out what.
+// stripped, as of the bytes. Mostly there is nothing to be said of a packet but its size, or
+// else the same of all.
 func (p *pending) received(bufs []*mbuf.Mbuf) {
 	touched := uint64(0)
 	for _, m := range bufs {
 		f := m.OlFlags
-		i := sizeOf(m.PktLen+strippedLen(f)) & (counterMax - 1)
-		p.n[i]++
-		touched |= 1 << i
+		size := sizeOf(m.PktLen+strippedLen(f)) & (counterMax - 1)
+		p.n[size]++
+		touched |= 1 << size
+		if f&rxCksums != 0 {
+			p.n[cntL4+(f/mbuf.RxL4CksumBad&1|f/mbuf.RxL4CksumGood&1<<1)]++
+			p.n[cntIP+(f/mbuf.RxIPCksumBad&1|f/mbuf.RxIPCksumGood&1<<1)]++
+			touched |= rxCksumCounters
+		}
 		b := m.Bytes()
-		if len(b) >= etherAddr && uint64(b[0]&1)|uint64(m.NbSegs-1)|f&rxSaid == 0 {
-			continue
+		if len(b) < etherAddr || uint64(b[0]&1)|uint64(m.NbSegs-1)|f&rxRare != 0 {
+			p.receivedRare(m, b)
 		}
-		touched |= rxClasses
-		if len(b) < etherAddr || b[0]&1 != 0 {
-			p.address(m, b)
-		}
-		p.n[cntMultiseg] += more(m)
-		p.n[cntL4+(f/mbuf.RxL4CksumBad&1|f/mbuf.RxL4CksumGood&1<<1)]++
-		p.n[cntIP+(f/mbuf.RxIPCksumBad&1|f/mbuf.RxIPCksumGood&1<<1)]++
-		p.n[cntLarge] += f / mbuf.RxLRO & 1
-		p.n[cntOuterNone] += f / mbuf.RxOuterL4CksumBad & (f / mbuf.RxOuterL4CksumGood) & 1
 	}
 	p.touched |= touched
 }
 
 const (
-	rxSaid    = mbuf.RxLRO | mbuf.RxL4CksumMask | mbuf.RxIPCksumMask | mbuf.RxOuterL4CksumMask
-	rxClasses = 1<<cntBroadcast | 1<<cntMulticast | 1<<cntMultiseg | 1<<cntLarge | 1<<cntOuterNone |
-		(1<<cksumBad|1<<cksumGood|1<<cksumNone)<<cntL4 | (1<<cksumBad|1<<cksumGood)<<cntIP
+	rxCksums        = mbuf.RxL4CksumMask | mbuf.RxIPCksumMask
+	rxCksumCounters = (1<<cksumBad|1<<cksumGood|1<<cksumNone)<<cntL4 | (1<<cksumBad|1<<cksumGood)<<cntIP
+	rxRare          = mbuf.RxLRO | mbuf.RxOuterL4CksumMask
 )
+
+func (p *pending) receivedRare(m *mbuf.Mbuf, b []byte) {
+	p.address(m, b)
+	if m.NbSegs > 1 {
+		p.add(cntMultiseg, 1)
+	}
+	if m.OlFlags&mbuf.RxLRO != 0 {
+		p.add(cntLarge, 1)
+	}
+	if m.OlFlags&mbuf.RxOuterL4CksumMask == mbuf.RxOuterL4CksumInvalid {
+		p.add(cntOuterNone, 1)
+	}
+}
 
 // strippedLen is how long the tags were that were taken out of a packet with these flags.
 func strippedLen(f uint64) uint32 {
@@ -190,42 +199,30 @@ func (p *pending) sent(bufs []*mbuf.Mbuf, lengths []uint32) {
 		size := sizeOf(n) & (counterMax - 1)
 		p.n[size]++
 		touched |= 1 << size
+		if m.OlFlags&txCksums != 0 {
+			p.n[cntCksum]++
+			touched |= 1 << cntCksum
+		}
 		b := m.Bytes()
-		f := m.OlFlags & txAsked
-		if len(b) >= etherAddr && uint64(b[0]&1)|uint64(m.NbSegs-1)|f == 0 {
-			continue
+		if len(b) < etherAddr || uint64(b[0]&1)|uint64(m.NbSegs-1)|m.OlFlags&txSeg != 0 {
+			p.sentRare(m, b)
 		}
-		touched |= txClasses
-		if len(b) < etherAddr || b[0]&1 != 0 {
-			p.address(m, b)
-		}
-		p.n[cntMultiseg] += more(m)
-		p.n[cntLarge] += positive(f & txSeg)
-		p.n[cntCksum] += positive(f) // segmentation implies it
 	}
 	p.touched |= touched
 	p.add(cntBytes, bytes)
 }
 
-const (
-	txAsked   = txSeg | mbuf.TxL4Mask | mbuf.TxIPCksum | mbuf.TxOuterIPCksum | mbuf.TxOuterUDPCksum
-	txClasses = 1<<cntBroadcast | 1<<cntMulticast | 1<<cntMultiseg | 1<<cntLarge | 1<<cntCksum
-)
+// txCksums asks for a checksum; segmentation implies one.
+const txCksums = txSeg | mbuf.TxL4Mask | mbuf.TxIPCksum | mbuf.TxOuterIPCksum | mbuf.TxOuterUDPCksum
 
-// more is 1 for a packet of several segments.
-func more(m *mbuf.Mbuf) (n uint64) {
+func (p *pending) sentRare(m *mbuf.Mbuf, b []byte) {
+	p.address(m, b)
 	if m.NbSegs > 1 {
-		n = 1
+		p.add(cntMultiseg, 1)
 	}
-	return n
-}
-
-// positive is 1 for what is not 0.
-func positive(v uint64) (n uint64) {
-	if v != 0 {
-		n = 1
+	if m.OlFlags&txSeg != 0 {
+		p.add(cntLarge, 1)
 	}
-	return n
 }
 
 // address counts where a packet goes that begins with b.
@@ -235,12 +232,13 @@ func (p *pending) address(m *mbuf.Mbuf, b []byte) {
 		m.CopyOut(first[:], 0)
 		b = first[:]
 	}
-	broadcast := uint64(0)
-	if uint64(^binary.NativeEndian.Uint32(b))|uint64(^binary.NativeEndian.Uint16(b[4:])) == 0 {
-		broadcast = 1
+	switch {
+	case b[0]&1 == 0:
+	case binary.NativeEndian.Uint32(b) == math.MaxUint32 && binary.NativeEndian.Uint16(b[4:]) == math.MaxUint16:
+		p.add(cntBroadcast, 1)
+	default:
+		p.add(cntMulticast, 1)
 	}
-	p.n[cntBroadcast] += broadcast
-	p.n[cntMulticast] += uint64(b[0]&1) - broadcast
 }
 
 // etherAddr is the length of a MAC address.
