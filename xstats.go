@@ -37,10 +37,12 @@ var portXStats = []xstat[Stats]{
 	{"tx_good_packets", "packets that the kernel accepted", func(s *Stats) uint64 { return s.OPackets }},
 	{"rx_good_bytes", "bytes received, Ethernet header included, no FCS", func(s *Stats) uint64 { return s.IBytes }},
 	{"tx_good_bytes", "bytes sent, likewise", func(s *Stats) uint64 { return s.OBytes }},
-	{"rx_missed_errors", "packets that the kernel dropped because a queue was full", func(s *Stats) uint64 { return s.IMissed }},
+	{"rx_missed_errors", "packets that the kernel dropped because a queue was full",
+		func(s *Stats) uint64 { return s.IMissed }},
 	{"rx_errors", "packets lost on reading", func(s *Stats) uint64 { return s.IErrors }},
 	{"tx_errors", "packets taken by Burst and not sent", func(s *Stats) uint64 { return s.OErrors }},
-	{"rx_mbuf_allocation_errors", "mbufs that were wanted and not to be had", func(s *Stats) uint64 { return s.RxNoMbuf }},
+	{"rx_mbuf_allocation_errors", "mbufs that were wanted and not to be had",
+		func(s *Stats) uint64 { return s.RxNoMbuf }},
 }
 
 // rxBasicXStats and txBasicXStats are those that ethdev has for every queue.
@@ -72,9 +74,11 @@ var rxXStats = slices.Concat(
 	rxSizes[sizesOfC:],
 	[]xstat[rxView]{
 		rxAt("multiseg_packets", "packets in more than one mbuf", cntMultiseg),
-		{"checksum_unknown", "packets of whose layer-4 checksum nothing is known", func(v *rxView) uint64 { return v.cksumUnknown() }},
+		{"checksum_unknown", "packets of whose layer-4 checksum nothing is known",
+			func(v *rxView) uint64 { return v.cksumUnknown() }},
 		rxAt("outer_checksum_none", "packets whose tunnel's UDP checksum is still to be completed", cntOuterNone),
-		rxAt("ip_checksum_good", "packets whose IPv4 header's checksum is right, if RxOffloadIPv4Cksum is on", cntIP+cksumGood),
+		rxAt("ip_checksum_good", "packets whose IPv4 header's checksum is right, if the port looks at it (RxOffloadIPv4Cksum)",
+			cntIP+cksumGood),
 		rxAt("ip_checksum_bad", "packets whose IPv4 header's checksum is wrong, likewise", cntIP+cksumBad),
 	},
 	burstXStats(rxAt, "bursts that received %s"),
@@ -83,7 +87,8 @@ var rxXStats = slices.Concat(
 		rxAt("syscalls", "calls of read(2) or readv(2)", cntSyscalls),
 		rxAt("empty_reads", "reads, of either kind, that found nothing", cntEmpty),
 		rxAt("ring_full", "batches that the ring or the kernel did not take whole", cntFull),
-		{"window", "packets that the next burst will look for; not a counter", func(v *rxView) uint64 { return uint64(v.window) }},
+		{"window", "packets that the next burst will look for; not a counter",
+			func(v *rxView) uint64 { return uint64(v.window) }},
 	},
 	errnoXStats(rxAt, rxErrnos, "reads that failed with %s", "reads that failed otherwise"),
 	[]xstat[rxView]{
@@ -112,7 +117,8 @@ var txXStats = slices.Concat(
 	},
 	errnoXStats(txAt, txErrnos, "packets refused with %s", "packets refused otherwise"),
 	[]xstat[txView]{
-		txAt("error_unsendable", "packets not given to the kernel: nil, too many segments, or asking for what cannot be", cntUnsent),
+		txAt("error_unsendable", "packets not given to the kernel: nil, too many segments, or asking for what cannot be",
+			cntUnsent),
 	},
 )
 
@@ -142,7 +148,8 @@ func sizeXStats[T any](at func(name, about string, i int) xstat[T]) (all []xstat
 }
 
 func burstXStats[T any](at func(name, about string, i int) xstat[T], about string) (all []xstat[T]) {
-	for i, name := range []string{"0", "1", "2_to_3", "4_to_7", "8_to_15", "16_to_31", "32_to_63", "64_to_127", "128_to_255", "256_to_max"} {
+	for i, name := range []string{"0", "1", "2_to_3", "4_to_7", "8_to_15", "16_to_31", "32_to_63", "64_to_127",
+		"128_to_255", "256_to_max"} {
 		packets := "so many packets"
 		if i == 0 {
 			packets = "none"
@@ -152,7 +159,8 @@ func burstXStats[T any](at func(name, about string, i int) xstat[T], about strin
 	return all
 }
 
-func errnoXStats[T any](at func(name, about string, i int) xstat[T], table []errnoName, about, other string) (all []xstat[T]) {
+func errnoXStats[T any](at func(name, about string, i int) xstat[T], table []errnoName,
+	about, other string) (all []xstat[T]) {
 	for i, e := range table {
 		all = append(all, at("error_"+e.name, fmt.Sprintf(about, strings.ToUpper(e.name)), cntErrno+i))
 	}
