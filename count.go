@@ -19,7 +19,8 @@ import (
 // What a queue counts, one direction. A burst counts in plain memory of its own, and
 // publishes when it is done, with one atomic addition for each counter that changed: a
 // counter costs a burst of packets what it would cost each of them otherwise. What
-// follows from other counters is not counted (see counts).
+// follows from other counters is not counted (see counts). Those in front of cntBytes are
+// classes of packets, which add up.
 const (
 	cntSize      = 0               // packets by size: sizes of them
 	cntBroadcast = cntSize + sizes // packets by address

@@ -50,7 +50,8 @@ var (
 	rxBasicXStats = []xstat[rxView]{
 		{"packets", "packets received", func(v *rxView) uint64 { return v.packets() }},
 		rxAt("bytes", "bytes received, Ethernet header and tags included, no FCS", cntBytes),
-		{"errors", "packets lost on reading: the sum of error_*, but for error_ebadfd", func(v *rxView) uint64 { return v.rxErrors() }},
+		{"errors", "packets lost on reading: the sum of error_*, but for error_ebadfd",
+			func(v *rxView) uint64 { return v.rxErrors() }},
 	}
 	txBasicXStats = []xstat[txView]{
 		{"packets", "packets that the kernel accepted", func(v *txView) uint64 { return v.packets() }},
@@ -77,7 +78,7 @@ var rxXStats = slices.Concat(
 		{"checksum_unknown", "packets of whose layer-4 checksum nothing is known",
 			func(v *rxView) uint64 { return v.cksumUnknown() }},
 		rxAt("outer_checksum_none", "packets whose tunnel's UDP checksum is still to be completed", cntOuterNone),
-		rxAt("ip_checksum_good", "packets whose IPv4 header's checksum is right, if the port looks at it (RxOffloadIPv4Cksum)",
+		rxAt("ip_checksum_good", "packets whose IPv4 header's checksum is right, if the port looks (RxOffloadIPv4Cksum)",
 			cntIP+cksumGood),
 		rxAt("ip_checksum_bad", "packets whose IPv4 header's checksum is wrong, likewise", cntIP+cksumBad),
 	},
