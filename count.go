@@ -10,6 +10,7 @@ import (
 	"slices"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/rtap-project/rtap/internal/pktio"
 	"github.com/rtap-project/rtap/internal/tuntap"
@@ -293,15 +294,16 @@ func (t *tally) publish(p *pending) {
 	p.touched = 0
 }
 
-// loads bounds how often load tries to find no burst publishing meanwhile. That
-// takes a fraction of a burst's time, so that one of the first tries succeeds.
-const loads = 1000
+// loads bounds how often load tries to find no burst publishing meanwhile. That takes a fraction
+// of a burst's time, so that one of the first tries succeeds; the others, a second in all,
+// are for a thread that does not get the processor in the midst of it.
+const loads = 10000
 
 // load reads all counters between two bursts. Anybody may call it at any time. It goes
 // backwards, so that even if it never finds such a moment no class has more than there are
 // packets.
 func (t *tally) load() (c counts) {
-	for range loads {
+	for try := range loads {
 		turns := t.turns.Load()
 		for i := counterCount - 1; i >= 0; i-- {
 			c[i] = t.total[i].Load()
@@ -309,7 +311,11 @@ func (t *tally) load() (c counts) {
 		if turns&1 == 0 && t.turns.Load() == turns {
 			break
 		}
-		runtime.Gosched()
+		if try < 100 {
+			runtime.Gosched()
+		} else {
+			time.Sleep(50 * time.Microsecond)
+		}
 	}
 	return c
 }
