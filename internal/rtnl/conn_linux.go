@@ -27,20 +27,8 @@ type Conn struct {
 // Dial connects to the rtnetlink of the namespace that nsfd refers to, or of the calling thread's
 // namespace if nsfd is -1. The caller keeps nsfd. Another namespace needs CAP_SYS_ADMIN.
 func Dial(nsfd int) (*Conn, error) {
-	if nsfd < 0 {
-		return dial()
-	}
-	dup, err := unix.FcntlInt(uintptr(nsfd), unix.F_DUPFD_CLOEXEC, 0)
-	if err != nil {
-		return nil, &Error{Op: "connect", Err: err}
-	}
-	ns, err := netns.FromFD(dup)
-	if err != nil {
-		return nil, &Error{Op: "connect", Err: err}
-	}
-	defer ns.Close()
 	var c *Conn
-	err = ns.Do(func() error {
+	err := inNS(nsfd, func(*netns.NS) (err error) {
 		c, err = dial()
 		return err
 	})
@@ -48,6 +36,31 @@ func Dial(nsfd int) (*Conn, error) {
 		return nil, err
 	}
 	return c, nil
+}
+
+// inNS runs f in the namespace that nsfd refers to, or where the caller is if nsfd is -1. f does not keep ns.
+func inNS(nsfd int, f func(ns *netns.NS) error) error {
+	ns, err := nsOf(nsfd)
+	if err != nil {
+		return &Error{Op: "connect", Err: err}
+	}
+	defer ns.Close()
+	if nsfd < 0 {
+		return f(ns)
+	}
+	return ns.Do(func() error { return f(ns) })
+}
+
+// nsOf is the namespace that nsfd refers to, with a descriptor of its own.
+func nsOf(nsfd int) (*netns.NS, error) {
+	if nsfd < 0 {
+		return netns.Current()
+	}
+	dup, err := unix.FcntlInt(uintptr(nsfd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	return netns.FromFD(dup)
 }
 
 func dial() (*Conn, error) {

@@ -72,3 +72,15 @@ type Stats struct {
 	RxErrors, TxErrors   uint64
 	RxDropped, TxDropped uint64
 }
+
+// Message is what a [Watcher] has to say.
+type Message struct {
+	Link Link // the interface's state at that moment, all of it
+	// Gone means that the interface is no longer where it was: it was deleted or moved, or its namespace is
+	// being destroyed. Link is empty.
+	Gone bool
+	// Resync means that the kernel dropped messages, at this one or up to a few before it.
+	Resync bool
+	// Answer is the number of the question that this answers ([Watcher.Ask]), or 0.
+	Answer uint32
+}

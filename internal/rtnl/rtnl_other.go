@@ -70,3 +70,25 @@ func (*Conn) AddAddr(index int, p netip.Prefix) error { return errLinuxOnly }
 
 // AddNeigh is not supported.
 func (*Conn) AddNeigh(index int, ip netip.Addr, mac net.HardwareAddr) error { return errLinuxOnly }
+
+// Watcher hears what happens to an interface. There is none on this system: every method returns an error
+// that wraps [errors.ErrUnsupported].
+type Watcher struct{}
+
+// Watch returns an error that wraps [errors.ErrUnsupported].
+func Watch(nsfd int) (*Watcher, error) { return nil, errLinuxOnly }
+
+// Close does nothing.
+func (*Watcher) Close() error { return nil }
+
+// Follow is not supported.
+func (*Watcher) Follow(nsfd int, name string) (Message, error) { return Message{}, errLinuxOnly }
+
+// Ask is not supported.
+func (*Watcher) Ask() (uint32, error) { return 0, errLinuxOnly }
+
+// Next is not supported.
+func (*Watcher) Next() (Message, error) { return Message{}, errLinuxOnly }
+
+// SetBuffer is not supported.
+func (*Watcher) SetBuffer(bytes int) error { return errLinuxOnly }
