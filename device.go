@@ -33,6 +33,8 @@ type Device struct {
 	gone atomic.Bool // set by whoever sees first that the interface was deleted
 	shut atomic.Bool // set by Close
 
+	events *events // what happens to the interface; it has a lock of its own
+
 	mu    sync.Mutex // everything below
 	state state
 
@@ -126,6 +128,7 @@ func Open(cfg Config) (*Device, error) {
 	}
 	d := &Device{cfg: cfg, name: cfg.Name, carrier: !cfg.NoCarrier}
 	if err := d.open(); err != nil {
+		d.events.stop()
 		return nil, errors.Join(d.opErr("open", -1, err), d.release())
 	}
 	cfg.Log.Info("port opened", "interface", d.name, "ifindex", d.index, "engine", d.engine.Name(), "reason", d.engineReason())
@@ -150,6 +153,9 @@ func (d *Device) open() error {
 		return err
 	}
 	if err := d.keep.Disable(); err != nil {
+		return err
+	}
+	if d.events, err = d.watch(); err != nil {
 		return err
 	}
 	if d.cfg.Persist { // last: nothing is left behind when the rest fails
@@ -336,12 +342,14 @@ func (d *Device) Err() error {
 
 // Close stops the port if it runs, takes back every mbuf that its queues hold
 // and removes the interface, unless it is persistent. Calling it again does
-// nothing. Bursts may run meanwhile; they return 0 from then on.
+// nothing. Bursts may run meanwhile; they return 0 from then on. Subscriptions end
+// first: what Close does to the interface is no event.
 //
 // An error says what could not be given back; Close again tries that again. In
 // particular, mbufs of the device's own pool that the program still holds keep
 // that pool mapped.
 func (d *Device) Close() error {
+	d.events.stop() // without the lock, for which it may be waiting
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.shut.Store(true)

@@ -170,6 +170,10 @@ func (p *port) kernel() rtnl.Link {
 	return l
 }
 
+// deafen has the port hear no more of what others do to its interface, so that what it does before it hears
+// can be looked at.
+func (p *port) deafen() { p.events.stop() }
+
 // queues is how many queue pairs the port has.
 func (p *port) queues() int { return p.Info().RxQueues }
 

@@ -5,12 +5,13 @@ package rtap
 import (
 	"errors"
 	"net"
+	"slices"
 
 	"github.com/rtap-project/rtap/internal/rtnl"
 	"github.com/rtap-project/rtap/internal/tuntap"
 )
 
-// LinkStatus is what the kernel says of the interface now.
+// LinkStatus is what the kernel says of the interface at one moment.
 type LinkStatus struct {
 	Name         string           // it may have been renamed
 	Index        int              // in the namespace where it is now
@@ -45,11 +46,15 @@ func (d *Device) Link() (LinkStatus, error) {
 	var s LinkStatus
 	err := d.control("read link of", func(c *rtnl.Conn, index int) error {
 		l, err := c.Link(index)
-		s = LinkStatus{Name: l.Name, Index: l.Index, MAC: l.MAC, MTU: l.MTU, TxQueueLen: l.TxQueueLen,
-			Up: l.Up, Carrier: l.Carrier, Running: l.Up && l.Carrier, Promiscuous: l.Promisc, AllMulticast: l.AllMulti}
+		s = statusOf(l)
 		return err
 	})
 	return s, err
+}
+
+func statusOf(l rtnl.Link) LinkStatus {
+	return LinkStatus{Name: l.Name, Index: l.Index, MAC: l.MAC, MTU: l.MTU, TxQueueLen: l.TxQueueLen,
+		Up: l.Up, Carrier: l.Carrier, Running: l.Up && l.Carrier, Promiscuous: l.Promisc, AllMulticast: l.AllMulti}
 }
 
 // SetLinkUp sets the interface up (rte_eth_dev_set_link_up), as Start does.
@@ -96,8 +101,8 @@ func (d *Device) SetTxQueueLen(packets int) error {
 // SetMTU sets the interface's MTU in bytes, MinMTU to MaxMTU, and makes the Rx
 // queues' slots large enough first (rte_eth_dev_set_mtu). Packets may flow
 // meanwhile; a burst that comes at the moment of the change returns 0. An MTU
-// that was raised behind the driver's back (ip link set mtu) is followed at the
-// next SetMTU or Start; until then longer frames count in ierrors.
+// that somebody else raises (ip link set mtu) is followed as soon as the kernel
+// says so; longer frames that are received before that count in ierrors.
 func (d *Device) SetMTU(mtu int) error {
 	return d.control("set mtu of", func(c *rtnl.Conn, index int) error {
 		if err := checkRange("mtu", mtu, MinMTU, MaxMTU); err != nil {
@@ -114,6 +119,37 @@ func (d *Device) SetMTU(mtu int) error {
 			return err
 		}
 		return c.SetMTU(index, mtu)
+	})
+}
+
+// followMTU makes the Rx slots large enough when the kernel has said that the MTU was raised to mtu. What it is
+// now counts: that may be old news, of a change that the program has undone since. Slots are never made smaller
+// here, because frames of the old MTU may wait. Those of a stopped port are fitted by Start.
+func (d *Device) followMTU(mtu int) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.state != stateStarted || !d.tooSmall(mtu) {
+		return nil
+	}
+	if err := d.locate(); err != nil {
+		return err
+	}
+	link, err := d.conn.Link(d.index)
+	if err != nil || !d.tooSmall(link.MTU) {
+		return err
+	}
+	if err := d.fitAll(link.MTU); err != nil {
+		return err
+	}
+	return d.boundLRO()
+}
+
+// tooSmall reports whether the slots of an Rx queue cannot take frames of that MTU.
+func (d *Device) tooSmall(mtu int) bool {
+	shape := d.rxShape(mtu)
+	return slices.ContainsFunc(d.pairs, func(p *pair) bool {
+		segs, _ := p.rx.slotFor(shape)
+		return segs > p.rx.segs
 	})
 }
 
@@ -150,6 +186,7 @@ func (d *Device) SetCarrier(on bool) error {
 	}
 	if err == nil {
 		d.carrier = on
+		d.events.ask() // of an interface that is down, the kernel does not say it by itself
 	}
 	return d.opErr("set carrier of", -1, err)
 }

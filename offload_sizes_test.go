@@ -166,8 +166,8 @@ func (p *port) wantCut(f []byte, v6 bool) {
 }
 
 // TestOffloadPacketSizes: without LRO, packets as long as the MTU allows, one byte
-// less, and longer ones, for which someone raised the MTU behind the driver's back,
-// with tags that are taken out and without.
+// less, and longer ones, for which someone raised the MTU and the driver has not heard
+// of it yet, with tags that are taken out and without.
 func TestOffloadPacketSizes(t *testing.T) {
 	eachEngine(t, func(t *testing.T, e Engine) {
 		for _, mtu := range []int{1500, 9000, 65000} {
@@ -181,6 +181,7 @@ func TestOffloadPacketSizes(t *testing.T) {
 func testPacketSizes(t *testing.T, e Engine, mtu, room int) {
 	pool := newPool(t, mbuf.Config{Name: "sizes", DataRoom: room, Count: 40 * (1 + 66000/room)})
 	p := startPort(t, Config{Engine: e, MTU: mtu, Memory: pool, RxRing: 16, RxOffloads: RxOffloadChecksum | relayStrip})
+	p.deafen()
 	must(t, p.conn.SetMTU(p.index, MaxMTU))
 	slot := p.RxQueue(0).longest()
 	want := Stats{}

@@ -67,8 +67,8 @@ func wantScattered(m *mbuf.Mbuf, pool *mbuf.Pool, front int) error {
 	return nil
 }
 
-// TestRxTooLong: a frame longer than the slots, because the MTU was raised behind
-// the driver's back, is counted and never passed on short. The flow goes on, and
+// TestRxTooLong: a frame longer than the slots, because the MTU was raised and the
+// driver has not heard of it yet, is counted and never passed on short. The flow goes on, and
 // SetMTU catches up.
 func TestRxTooLong(t *testing.T) {
 	eachWay(t, func(t *testing.T, w way) {
@@ -76,6 +76,7 @@ func TestRxTooLong(t *testing.T) {
 			pool := newPool(t, mbuf.Config{Name: "slots", Count: 200, DataRoom: room})
 			p := w.start(t, Config{}, 1, RxConfig{Memory: pool})
 			q := p.RxQueue(0)
+			p.deafen()
 			must(t, p.conn.SetMTU(p.index, 9000))
 			longest := int(q.capacity) - hdrLen - 1
 			sizes := []int{60, longest, longest + 1, 61, longest + 2, 9014, 9014, 62, 9014, longest, 63}
