@@ -10,13 +10,16 @@ import (
 	"log/slog"
 	"net"
 	"reflect"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/rtap-project/rtap/internal/netns"
 	"github.com/rtap-project/rtap/internal/nettest"
+	"github.com/rtap-project/rtap/internal/rtnl"
 	"github.com/rtap-project/rtap/mbuf"
 	"github.com/vishvananda/netlink"
 )
@@ -150,9 +153,6 @@ func TestEvents(t *testing.T) {
 	if s := p.status(); !reflect.DeepEqual(s, *e.last) {
 		t.Errorf("link status is %+v, the last event ended with %+v", s, *e.last)
 	}
-	if p.Name() != "second" {
-		t.Errorf("the port's name is %q", p.Name())
-	}
 }
 
 // TestEventsOfOwnOperations: what the program does by the port's methods shows too, once, and what it does
@@ -236,6 +236,9 @@ func TestEventsMove(t *testing.T) {
 					must(t, p.conn.SetNetNS(p.index, to.FD()))
 					e.expect(ChangeUp|ChangeLink, isUp(false)) // the kernel does that first
 					e.expect(ChangeNetNS, func(s LinkStatus) bool { return !s.Up && s.Name == "mover" })
+					if info := p.Info(); info.IfIndex != e.last.Index { // by the event alone
+						t.Fatalf("the port's index is %d, want %d", info.IfIndex, e.last.Index)
+					}
 					if moved := e.last.Index != p.index; moved != (taken && round == 0 && to == b) {
 						t.Fatalf("index %d became %d", p.index, e.last.Index)
 					}
@@ -542,25 +545,59 @@ func TestMTUFollowed(t *testing.T) {
 	})
 }
 
-// TestMTUFollowedOnce: the driver's own SetMTU leaves nothing to follow, and an MTU that shrinks neither: the
-// mbufs that wait in the slots stay there.
-func TestMTUFollowedOnce(t *testing.T) {
+// TestMTUFollowedUp: slots are not made smaller when an MTU is, nor when it grows again to less than they take:
+// what waits in them stays there.
+func TestMTUFollowedUp(t *testing.T) {
 	p := startPort(t, Config{})
+	must(t, p.SetMTU(9000))
 	e := p.listen()
-	for _, mtu := range []int{9000, DefaultMTU} {
-		must(t, p.SetMTU(mtu))
+	window := func() **mbuf.Mbuf {
 		p.mu.Lock()
-		window := p.pairs[0].rx.window
-		p.mu.Unlock()
-		e.expect(ChangeMTU, func(s LinkStatus) bool { return s.MTU == mtu })
-		must(t, p.conn.SetMTU(p.index, mtu-100))
-		e.expect(ChangeMTU, anything)
-		p.mu.Lock()
-		if &p.pairs[0].rx.window[0] != &window[0] {
-			t.Errorf("the slots were made anew after MTU %d", mtu)
-		}
-		p.mu.Unlock()
+		defer p.mu.Unlock()
+		return &p.pairs[0].rx.window[0]
 	}
+	before := window()
+	for _, mtu := range []int{1000, 2000, 8999, DefaultMTU} {
+		must(t, p.conn.SetMTU(p.index, mtu))
+		e.expect(ChangeMTU, anything)
+	}
+	if window() != before {
+		t.Error("the slots were made anew")
+	}
+}
+
+// TestFindIsNotFooled: while names change hands, what is found by name may be somebody else.
+func TestFindIsNotFooled(t *testing.T) {
+	p := openPort(t, Config{Name: "a"})
+	q := openPortIn(t, p.ns, Config{Name: "b"})
+	w, err := rtnl.Watch(p.ns.FD())
+	must(t, err)
+	defer w.Close()
+	var done atomic.Bool
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for i, j := p.index, q.index; !done.Load(); i, j = j, i {
+			for _, err := range []error{p.conn.SetName(i, "c"), p.conn.SetName(j, "a"), p.conn.SetName(i, "b")} {
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	})
+	e := &events{dev: p.Device, keep: p.keep, w: w}
+	for range nettest.Scale(500) {
+		m, _, err := e.find()
+		if err != nil {
+			t.Error(err)
+			break
+		}
+		if m.Link.Index != p.index {
+			t.Errorf("found interface %d, want %d", m.Link.Index, p.index)
+			break
+		}
+	}
+	done.Store(true)
+	wg.Wait()
 }
 
 // TestCloseEndsEvents: whoever waits, reads slowly or not at all, Close leaves no goroutine behind and closes
@@ -677,8 +714,10 @@ func TestEventsConcurrently(t *testing.T) {
 						if last != nil && !reflect.DeepEqual(*last, ev.Before) {
 							t.Errorf("an event begins with %+v, the last ended with %+v", ev.Before, *last)
 						}
-						last = &ev.After
-						ev.Before.MAC[0] = 0xee // it is ours
+						mine := ev.After
+						mine.MAC = slices.Clone(mine.MAC)
+						last = &mine
+						ev.Before.MAC[0], ev.After.MAC[0] = 0xee, 0xee // they are ours
 					}
 					s.Close()
 				}
