@@ -83,7 +83,8 @@ type Config struct {
 	Port uint16
 
 	// Log gets what the control plane has to say: the engine that was taken
-	// and why, what had to be done without. nil means nothing is logged.
+	// and why, what had to be done without, each change of the link (see
+	// Events), the interface's removal. nil means nothing is logged.
 	// Nothing is ever logged per packet.
 	Log *slog.Logger
 

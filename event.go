@@ -87,7 +87,9 @@ type Event struct {
 // Subscription hands out a device's events through a channel.
 type Subscription struct {
 	// C gives the events in their order. It is closed after the last, which says ChangeRemoved, and by
-	// Subscription.Close and Device.Close, with which events that were not received are dropped.
+	// Subscription.Close and Device.Close, with which events that were not received are dropped. It is
+	// also closed after the last if the interface was moved to where this process may not follow, which
+	// takes CAP_NET_ADMIN there and CAP_NET_BROADCAST; Config.Log says so then.
 	C <-chan Event
 
 	stop func()

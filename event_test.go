@@ -586,7 +586,7 @@ func TestFindIsNotFooled(t *testing.T) {
 	})
 	e := &events{dev: p.Device, keep: p.keep, w: w}
 	for range nettest.Scale(500) {
-		m, _, err := e.find()
+		m, err := e.find()
 		if err != nil {
 			t.Error(err)
 			break

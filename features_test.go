@@ -19,6 +19,8 @@ import (
 // (doc/guides/nics/features/default.ini).
 var claims = map[string]func(t *testing.T){
 	"Link status":       showLinkStatus,
+	"Link status event": showEvent(func(p *port) error { return p.conn.SetDown(p.index) }, ChangeLink),
+	"Removal event":     showEvent(func(p *port) error { return p.conn.Delete(p.index) }, ChangeRemoved),
 	"MTU update":        showMTUUpdate,
 	"Scattered Rx":      showScatteredRx,
 	"Promiscuous mode":  showPromiscuous,
@@ -118,6 +120,16 @@ func showLinkStatus(t *testing.T) {
 		must(t, err)
 		if l.Running != up || p.kernel().Up != up {
 			t.Errorf("Running is %v, the kernel says %v: want %v", l.Running, p.kernel().Up, up)
+		}
+	}
+}
+
+func showEvent(do func(p *port) error, want Change) func(t *testing.T) {
+	return func(t *testing.T) {
+		p := startPort(t, Config{})
+		e := p.listen()
+		must(t, do(p))
+		for e.next().Changed&want == 0 {
 		}
 	}
 }

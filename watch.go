@@ -27,7 +27,6 @@ type events struct {
 	done chan struct{} // closed when the goroutine has ended
 
 	// The goroutine's.
-	ns       netns.ID // where the interface is
 	last     LinkStatus
 	answered uint32 // the last question whose answer has come
 
@@ -43,16 +42,17 @@ func (d *Device) watch() (*events, error) {
 		return nil, err
 	}
 	e := &events{dev: d, keep: d.keep, w: w, done: make(chan struct{})}
-	m, ns, err := e.find()
+	m, err := e.find()
 	if err != nil {
 		return nil, errors.Join(err, w.Close())
 	}
-	e.ns, e.last, e.answered = ns, statusOf(m.Link), m.Answer
+	e.last, e.answered = statusOf(m.Link), m.Answer
 	go e.run()
 	return e, nil
 }
 
-// stop ends the goroutine and all subscriptions. It may be called more than once, and by a callback.
+// stop ends the goroutine and all subscriptions. It may be called more than once, and by a callback, but not by
+// who holds Device.mu.
 func (e *events) stop() {
 	if e == nil {
 		return
@@ -127,7 +127,7 @@ func (e *events) follow() error {
 
 // move handles that the interface has left the place where it was.
 func (e *events) move(resync bool) error {
-	m, ns, err := e.find()
+	m, err := e.find()
 	if errors.Is(err, ErrGone) {
 		e.remove()
 		return err
@@ -136,7 +136,6 @@ func (e *events) move(resync bool) error {
 		return err
 	}
 	e.answered = max(e.answered, m.Answer) // nobody misses the move
-	e.ns = ns
 	e.see(m.Link, ChangeNetNS, resync)
 	return nil
 }
@@ -178,9 +177,9 @@ func (e *events) post(ev *Event) {
 const findTries = 1000
 
 // find looks for the interface, wherever it is, and watches it there. ErrGone if there is none any more.
-func (e *events) find() (m rtnl.Message, ns netns.ID, err error) {
+func (e *events) find() (m rtnl.Message, err error) {
 	for i := range findTries {
-		if m, ns, err = e.look(); !errors.Is(err, rtnl.ErrNotFound) {
+		if m, err = e.look(); !errors.Is(err, rtnl.ErrNotFound) {
 			break
 		}
 		if i >= lookups {
@@ -190,37 +189,34 @@ func (e *events) find() (m rtnl.Message, ns netns.ID, err error) {
 	if errors.Is(err, tuntap.Gone) {
 		err = ErrGone
 	}
-	return m, ns, err
+	return m, err
 }
 
 // look watches what has the interface's name in the interface's namespace. If it still has them afterwards, that
 // is the interface; else it is rtnl.ErrNotFound.
-func (e *events) look() (m rtnl.Message, id netns.ID, err error) {
+func (e *events) look() (m rtnl.Message, err error) {
 	ns, err := e.where()
 	if err != nil {
-		return m, id, err
+		return m, err
 	}
 	defer ns.Close()
-	if id, err = ns.ID(); err != nil {
-		return m, id, err
-	}
 	name, err := e.keep.Name()
 	if err != nil {
-		return m, id, err
+		return m, err
 	}
 	if m, err = e.w.Follow(ns.FD(), name); err != nil {
-		return m, id, err
+		return m, err
 	}
 	now, err := e.where()
 	if err != nil {
-		return m, id, err
+		return m, err
 	}
 	defer now.Close()
 	after, err := e.keep.Name()
 	if err == nil && (after != m.Link.Name || !now.Equal(ns)) {
 		err = rtnl.ErrNotFound
 	}
-	return m, id, err
+	return m, err
 }
 
 // where is the namespace that the interface is in.
