@@ -35,6 +35,14 @@
 // meanwhile gets 0. Stop and Close may be called while bursts run and wait for
 // them; a Burst on a stopped queue returns 0.
 //
+// # Events
+//
+// [Device.Events], a channel, and [Device.OnEvent], a callback, tell what happens to
+// the interface, whoever makes it happen: up and down, carrier, MTU, address, name,
+// another namespace, deletion.
+//
+// # Requirements
+//
 // Needs Linux 6.1 or newer and CAP_NET_ADMIN in the user namespace that owns the
 // network namespace. On other systems the package builds, and Open returns an
 // error.

@@ -143,7 +143,8 @@ func (e *events) move(resync bool) error {
 // see makes an event of what has changed, unless nothing has. The driver is the first to act on it.
 func (e *events) see(l rtnl.Link, also Change, resync bool) {
 	after := statusOf(l)
-	ev := Event{Changed: also | difference(&e.last, &after), Before: e.last, After: after, Resync: resync, Time: time.Now()}
+	what := also | difference(&e.last, &after)
+	ev := Event{Changed: what, Before: e.last, After: after, Resync: resync, Time: time.Now()}
 	if ev.Changed == 0 {
 		return
 	}
@@ -241,7 +242,8 @@ func (d *Device) followLink(ev *Event) {
 	}
 	if ev.After.MTU > ev.Before.MTU {
 		if err := d.followMTU(ev.After.MTU); err != nil && !errors.Is(err, ErrGone) {
-			d.cfg.Log.Warn("frames of the new MTU cannot be received", "interface", ev.After.Name, "mtu", ev.After.MTU, "error", err)
+			d.cfg.Log.Warn("frames of the new MTU cannot be received", "interface", ev.After.Name,
+				"mtu", ev.After.MTU, "error", err)
 		}
 	}
 }

@@ -266,7 +266,7 @@ func (w *Watcher) receive(wait bool) (datagram, error) {
 		return datagram{header: unix.NlMsghdr{Type: unix.NLMSG_NOOP}}, nil
 	}
 	b := w.buf[:n]
-	h := unix.NlMsghdr{Len: native.Uint32(b), Type: native.Uint16(b[4:]), Seq: native.Uint32(b[8:]), Pid: native.Uint32(b[12:])}
+	h := unix.NlMsghdr{Type: native.Uint16(b[4:]), Seq: native.Uint32(b[8:]), Pid: native.Uint32(b[12:])}
 	return datagram{h, b[unix.SizeofNlMsghdr:], nsidOf(w.oob[:oobn])}, nil
 }
 
@@ -304,23 +304,26 @@ func (w *Watcher) message(d datagram) (Message, bool) {
 		m.Gone = !t.home && nsidAttr(d.payload) == t.nsid
 		return m, m.Gone
 	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
-	default:
-		return m, false
-	}
-	if len(d.payload) < unix.SizeofIfInfomsg || d.payload[0] != unix.AF_UNSPEC || m.Answer == 0 && !t.hears(d.nsid) {
-		return m, false
-	}
-	l, err := parseLink(d.payload)
-	// Some messages of other kinds of interfaces are not states: they have no name (wireless_nlevent_process).
-	if err != nil || l.Index != t.index || l.Name == "" {
-		return m, false
-	}
-	if d.header.Type == unix.RTM_DELLINK {
-		m.Gone = true
+		l, ok := t.link(d.payload)
+		if ok = ok && (m.Answer != 0 || t.hears(d.nsid)); !ok {
+			return m, false
+		}
+		if m.Gone = d.header.Type == unix.RTM_DELLINK; !m.Gone {
+			m.Link = l
+		}
 		return m, true
 	}
-	m.Link = l
-	return m, true
+	return m, false
+}
+
+// link reads a struct ifinfomsg, if it is t's. Some messages of other kinds of interfaces are no states: they have
+// no name (wireless_nlevent_process).
+func (t target) link(b []byte) (Link, bool) {
+	if len(b) == 0 || b[0] != unix.AF_UNSPEC {
+		return Link{}, false
+	}
+	l, err := parseLink(b)
+	return l, err == nil && l.Index == t.index && l.Name != ""
 }
 
 // hears reports whether a message about that namespace is about the interface's. Home may have a number too.
