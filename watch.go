@@ -177,18 +177,33 @@ func (e *events) post(ev *Event) {
 // findTries bounds how often find looks for an interface that is moved or renamed each time, some seconds.
 const findTries = 1000
 
+// sure is how often in a row find must find the same: look can be fooled by an interface that has the name for
+// just the moment in between.
+const sure = 3
+
 // find looks for the interface, wherever it is, and watches it there. ErrGone if there is none any more.
 func (e *events) find() (m rtnl.Message, err error) {
-	for i := range findTries {
-		if m, err = e.look(); !errors.Is(err, rtnl.ErrNotFound) {
-			break
+	index, times := 0, 0
+	for i := 0; i < findTries && times < sure; i++ {
+		m, err = e.look()
+		switch {
+		case errors.Is(err, tuntap.Gone):
+			return m, ErrGone
+		case errors.Is(err, rtnl.ErrNotFound):
+			times = 0
+		case err != nil:
+			return m, err
+		case m.Link.Index == index:
+			times++
+		default:
+			index, times = m.Link.Index, 1
 		}
-		if i >= lookups {
+		if i >= lookups && times == 0 {
 			time.Sleep(time.Millisecond)
 		}
 	}
-	if errors.Is(err, tuntap.Gone) {
-		err = ErrGone
+	if err == nil && times < sure {
+		err = rtnl.ErrNotFound
 	}
 	return m, err
 }
