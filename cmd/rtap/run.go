@@ -28,6 +28,7 @@ type runOptions struct {
 	engine                string
 	statsPeriod, duration seconds
 	json                  bool
+	http                  httpAddr
 	offloads              offloadOptions
 	log                   logOptions
 	telemetry             telemetryOptions
@@ -70,6 +71,8 @@ Examples:
     rtap run --vdev=net_rtap0,iface=foo0 --vdev=net_rtap1,iface=foo1 --offloads=all
   The same by testpmd's names, in mbufs of 2 KB:
     rtap run --vdev=net_rtap0,iface=foo0 --vdev=net_rtap1,iface=foo1 --enable-lro --enable-scatter
+  A page at http://127.0.0.1:9100/ and metrics for Prometheus at /metrics:
+    rtap run --vdev=net_rtap0,iface=foo0 --forward-mode=icmpecho --http=:9100
   Send for ten seconds, packets of 1000 bytes in two segments, and report as JSON:
     rtap run --vdev=net_rtap0 --forward-mode=txonly --txpkts=500,500 --duration=10 --json
 
@@ -104,6 +107,7 @@ func (o *runOptions) flags() *flags {
 	f.StringVar((*string)(&c.rxMode), "rx-mode", string(rxAdaptive), "NAME: what a worker without packets does: poll; sleep until an interrupt;\nadaptive: poll for a while, then sleep")
 	f.StringVar(&o.engine, "engine", "auto", "NAME: engine of all ports: auto, uring or syscall")
 	o.log.flags(f)
+	f.Var(&o.http, "http", "ADDR: serve a live page, /metrics for Prometheus and /healthz on this port of loopback, such\nas 9100 (0: a free one), or on a written address, such as 0.0.0.0:9100, to whoever gets there")
 	f.BoolVar(&o.json, "json", false, "print the totals as one JSON object")
 	o.telemetry.register(f)
 	return f
@@ -142,8 +146,12 @@ func runVerb(ctx context.Context, st streams, args []string) error {
 		return errors.Join(err, s.close())
 	}
 	s.announce(d)
+	stopHTTP, err := s.serveHTTP(o.http, d)
+	if err != nil {
+		return errors.Join(err, tel.close(), s.close())
+	}
 	r, err := s.run(ctx, d, time.Duration(o.duration), time.Duration(o.statsPeriod))
-	err = errors.Join(err, tel.close(), s.close())
+	err = errors.Join(err, stopHTTP(), tel.close(), s.close())
 	d.printf("\nTotals after %.1f s, mode %s:\n%s", r.Duration, s.fwd.Mode().Name, strings.TrimSuffix(r.totals(), "\n"))
 	if r.Forward.FwdDropped+r.Forward.Malformed+r.Forward.NoMbuf > 0 {
 		d.printf("Dropped while forwarding: %d not taken by the Tx queue, %d malformed, %d for want of mbufs",

@@ -13,6 +13,7 @@ import (
 	"github.com/rtap-project/rtap"
 	"github.com/rtap-project/rtap/forward"
 	"github.com/rtap-project/rtap/mbuf"
+	"github.com/rtap-project/rtap/telemetry"
 )
 
 // sessionConfig says what ports to open and what to do with their packets. Zero
@@ -280,6 +281,15 @@ func (s *session) connect() error {
 	var err error
 	s.fwd, err = forward.New(cfg, ports...)
 	return err
+}
+
+// telemetryPorts are the ports, for those who show them.
+func (s *session) telemetryPorts() []telemetry.Port {
+	var ports []telemetry.Port
+	for i, p := range s.ports {
+		ports = append(ports, telemetry.Port{ID: i, Name: p.name, Device: p.dev})
+	}
+	return ports
 }
 
 // close removes the ports and gives the memory back. An error that mbufs are in
