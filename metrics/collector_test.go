@@ -20,6 +20,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/rtap-project/rtap"
+	"github.com/rtap-project/rtap/internal/nettest"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -278,7 +279,7 @@ func TestScrapeWhileChanging(t *testing.T) {
 			}
 		})
 	}
-	for range 20 {
+	for range nettest.Scale(20) {
 		for _, change := range states {
 			b.set(change)
 			scrape(t, fakes(a, b))

@@ -222,7 +222,7 @@ func (s *suite) addBinaries(c *cpioWriter) error {
 }
 
 // addTree copies the module's small files, so that each test finds in its directory what it finds there at
-// home. Modules inside the module, the cache and what git keeps stay behind.
+// home. Modules that are not tested there, the cache and what git keeps stay behind.
 func (s *suite) addTree(c *cpioWriter) error {
 	return filepath.WalkDir(s.module, func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -250,6 +250,10 @@ func (s *suite) enter(name string) error {
 		return nil
 	case filepath.Join(s.module, ".git"), filepath.Join(s.module, ".cache"), filepath.Join(s.module, "bin"):
 		return fs.SkipDir
+	}
+	rel, err := filepath.Rel(s.module, name)
+	if err != nil || slices.Contains(parts, filepath.ToSlash(rel)) {
+		return err
 	}
 	if _, err := os.Stat(filepath.Join(name, "go.mod")); err == nil {
 		return fs.SkipDir
