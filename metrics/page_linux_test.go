@@ -59,7 +59,7 @@ func (b *browser) fits(dir, name string) {
 			if got.Overflow > 0 || len(got.Outside) > 0 || got.Blank > 0 {
 				b.t.Errorf("%s on %s, %s: %d pixels too wide %q, %d blank charts", name, s.name, scheme, got.Overflow, got.Outside, got.Blank)
 			}
-			grounds[scheme+got.Ground] = true
+			grounds[got.Ground] = true
 			b.shot(dir, name+"-"+s.name+"-"+scheme, s.name == "phone" || strings.Contains(name, "4x8"))
 		}
 	}
