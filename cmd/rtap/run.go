@@ -303,9 +303,6 @@ func plural(n int, what string) string {
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
-// watchPeriod is how often run looks whether a port is gone.
-const watchPeriod = 100 * time.Millisecond
-
 // run forwards until ctx is done, the time is up, or every port is gone. The
 // error names the ports that went.
 func (s *session) run(ctx context.Context, d *display, limit, period time.Duration) (report, error) {
@@ -316,10 +313,9 @@ func (s *session) run(ctx context.Context, d *display, limit, period time.Durati
 		ctx, cancel = context.WithTimeout(ctx, limit)
 		defer cancel()
 	}
+	changed := s.listen()
 	done := make(chan error, 1)
 	go func() { done <- s.fwd.Run(ctx) }()
-	watch := time.NewTicker(watchPeriod)
-	defer watch.Stop()
 	var live <-chan time.Time
 	if period > 0 {
 		t := time.NewTicker(period)
@@ -333,7 +329,7 @@ func (s *session) run(ctx context.Context, d *display, limit, period time.Durati
 			d.keep()
 			s.watch(d)
 			return s.sample(time.Since(start)), errors.Join(err, s.lost())
-		case <-watch.C:
+		case <-changed:
 			if s.watch(d) == 0 {
 				cancel()
 			}
@@ -343,6 +339,34 @@ func (s *session) run(ctx context.Context, d *display, limit, period time.Durati
 			last = now
 		}
 	}
+}
+
+// listen has the workers follow what happens to the interfaces, and says when one is gone.
+func (s *session) listen() <-chan struct{} {
+	gone := make(chan struct{}, 1)
+	tell := func() {
+		select {
+		case gone <- struct{}{}:
+		default: // it will be seen that there are two
+		}
+	}
+	for i, p := range s.ports {
+		p.dev.OnEvent(func(e rtap.Event) {
+			if e.Changed&rtap.ChangeMAC != 0 {
+				s.ends[i].SetMAC([6]byte(e.After.MAC))
+			}
+			if e.Changed&rtap.ChangeRemoved != 0 {
+				tell()
+			}
+		})
+		// And what happened before.
+		if link, err := p.dev.Link(); err == nil {
+			s.ends[i].SetMAC([6]byte(link.MAC))
+		} else {
+			tell()
+		}
+	}
+	return gone
 }
 
 // watch tells the user of ports whose interface was deleted, once each, and

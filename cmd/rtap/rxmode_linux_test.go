@@ -3,7 +3,10 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"fmt"
+	"net"
 	"os"
 	"strings"
 	"syscall"
@@ -11,6 +14,7 @@ import (
 	"time"
 
 	"github.com/rtap-project/rtap/internal/nettest"
+	"github.com/rtap-project/rtap/internal/traffic"
 )
 
 // TestRunRxModes: workers without packets sleep, unless they are to poll, and forward all the same.
@@ -80,6 +84,44 @@ func TestRunTxOnlyDoesNotSleep(t *testing.T) {
 	if r := p.parseReport(); r.Ports[0].OPackets < 64 {
 		t.Errorf("sent %d packets", r.Ports[0].OPackets)
 	}
+}
+
+// TestRunFollowsMAC: mode mac writes the address that the interface has now, whoever gave it that.
+func TestRunFollowsMAC(t *testing.T) {
+	ns := nettest.NS(t)
+	conn := nettest.Conn(t, ns)
+	p := start(t, ns, "run", "--forward-mode=mac", "--port-topology=loop", "--vdev=net_rtap0,iface=foo0")
+	p.forwarding()
+	link := p.up(conn, "foo0")
+	in, err := traffic.NewInjector(ns, link.Index)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	out, err := traffic.NewCapturer(ns, link.Index)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), nettest.Bound(10*time.Second))
+	defer cancel()
+	frame := append([]byte{2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x88, 0xb5}, make([]byte, 50)...)
+	for _, mac := range []net.HardwareAddr{link.MAC, {2, 0, 0, 0, 0, 7}, {2, 0, 0, 0, 0, 8}} {
+		if err := conn.SetMAC(link.Index, mac); err != nil {
+			t.Fatal(err)
+		}
+		nettest.Eventually(t, 10*time.Second, "packets from "+mac.String(), func() bool {
+			if err := in.Inject(frame); err != nil {
+				t.Fatal(err)
+			}
+			got, err := out.Next(ctx, func(f []byte) bool { return f[12] == 0x88 && f[13] == 0xb5 })
+			if err != nil {
+				t.Fatal(err)
+			}
+			return bytes.Equal(got[6:12], mac)
+		})
+	}
+	p.end(syscall.SIGINT, exitDone)
 }
 
 // TestRunLogs: the driver's log lines, in the format asked for, on standard error.

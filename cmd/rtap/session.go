@@ -45,6 +45,7 @@ type session struct {
 	packets packetMemory
 	ports   []*port
 	sleep   sleepers
+	ends    []*forward.Port // the ports as the forwarder has them
 	fwd     *forward.Forwarder
 }
 
@@ -262,7 +263,6 @@ func (s *session) setUpQueues(dev *rtap.Device, n int, w *forward.Worker) error 
 
 // connect makes the forwarder that plan stood for.
 func (s *session) connect() error {
-	var ports []*forward.Port
 	for i, p := range s.ports {
 		link, err := p.dev.Link()
 		if err != nil {
@@ -272,14 +272,14 @@ func (s *session) connect() error {
 		for q := range rx {
 			rx[q], tx[q] = p.dev.RxQueue(q), p.dev.TxQueue(q)
 		}
-		ports = append(ports, forward.NewPort([6]byte(link.MAC), rx, tx))
+		s.ends = append(s.ends, forward.NewPort([6]byte(link.MAC), rx, tx))
 	}
 	cfg := s.cfg.forward
 	cfg.Alloc = s.alloc
 	cfg.Csum = s.csum()
 	cfg.Idle = s.sleep.idle()
 	var err error
-	s.fwd, err = forward.New(cfg, ports...)
+	s.fwd, err = forward.New(cfg, s.ends...)
 	return err
 }
 
