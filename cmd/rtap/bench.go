@@ -83,9 +83,10 @@ var workloads = []workload{
 			"time; nanoseconds are of the median round trip. Beside the engines, \"plain\"\n" +
 			"is a loop of read(2) and write(2) on a TAP that does no more than echo.\n" +
 			"Who pings polls too: how long a CPU takes to wake up is not measured."},
-	{name: "wake", cell: cell{bytes: 98, burst: 64}, scale: 1, rivals: []rtap.Engine{enginePlain}, open: openWake,
+	{name: "wake", cell: cell{bytes: 98, burst: 64}, scale: 3, rivals: []rtap.Engine{enginePlain}, open: openWake,
 		help: "The same with a worker that sleeps (--rx-mode=adaptive), and a ping every\n" +
-			"millisecond, so that each wakes it up. \"plain\" sleeps in epoll_wait(2)."},
+			"two milliseconds from another process, so that each wakes it up. \"plain\"\n" +
+			"sleeps in epoll_wait(2). Most of the time is that in which CPUs wake up."},
 }
 
 // cell is one place in the table.

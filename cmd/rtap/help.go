@@ -33,7 +33,9 @@ func helpVerb(ctx context.Context, s streams, args []string) error {
 func printHelp(w io.Writer) {
 	fmt.Fprint(w, "rtap moves packets through Linux TAP interfaces with io_uring.\n\nUsage: rtap VERB [--flag value]...\n\nVerbs:\n")
 	for _, v := range verbs() {
-		fmt.Fprintf(w, "  %-9s%s\n", v.name, v.summary)
+		if v.summary != "" {
+			fmt.Fprintf(w, "  %-9s%s\n", v.name, v.summary)
+		}
 	}
 	fmt.Fprint(w, `
 Start with

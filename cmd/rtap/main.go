@@ -28,7 +28,7 @@ type streams struct {
 // verb is one thing the command does.
 type verb struct {
 	name    string
-	summary string // one line
+	summary string // one line, "": not for users
 	run     func(ctx context.Context, s streams, args []string) error
 }
 
@@ -46,6 +46,7 @@ func verbs() []verb {
 		{"demo", "show real traffic through ports in namespaces of their own", demoVerb},
 		{"version", "print the version", versionVerb},
 		{"help", "explain a verb", helpVerb},
+		{benchPing, "", benchPingVerb},
 	}
 }
 
