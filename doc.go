@@ -41,6 +41,11 @@
 // the interface, whoever makes it happen: up and down, carrier, MTU, address, name,
 // another namespace, deletion.
 //
+// # Sleeping
+//
+// [RxQueue.Wait] and [RxWaiter] park a goroutine until packets come; [RxWaiter.Idle] is for loops
+// that poll while there is something to do. [RxQueue.InterruptFD] is for epoll(7).
+//
 // # Requirements
 //
 // Needs Linux 6.1 or newer and CAP_NET_ADMIN in the user namespace that owns the
