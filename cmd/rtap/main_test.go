@@ -18,6 +18,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asCommand) != "" {
 		main()
 	}
+	os.Setenv(asCommand, "1") // for what starts itself: the tests must not run in there
 	nettest.Main(m)
 }
 

@@ -55,7 +55,6 @@ func prepare(t *testing.T, args ...string) *process {
 	ctx, cancel := context.WithTimeout(context.Background(), nettest.Bound(time.Minute))
 	t.Cleanup(cancel)
 	p := &process{t: t, cmd: exec.CommandContext(ctx, self, args...)}
-	p.cmd.Env = append(os.Environ(), asCommand+"=1")
 	if os.Getenv(runtimeDirectory) == "" { // else it is the test's
 		p.cmd.Env = append(p.cmd.Env, runtimeDirectory+"="+newRuntime(t))
 	}
