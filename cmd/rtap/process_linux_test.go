@@ -56,7 +56,7 @@ func prepare(t *testing.T, args ...string) *process {
 	t.Cleanup(cancel)
 	p := &process{t: t, cmd: exec.CommandContext(ctx, self, args...)}
 	if os.Getenv(runtimeDirectory) == "" { // else it is the test's
-		p.cmd.Env = append(p.cmd.Env, runtimeDirectory+"="+newRuntime(t))
+		p.cmd.Env = append(os.Environ(), runtimeDirectory+"="+newRuntime(t))
 	}
 	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.err
 	return p
