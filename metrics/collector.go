@@ -162,8 +162,8 @@ func (e *emitter) xstat(s *sample, x *xstat) {
 		return
 	}
 	prefix, l := x.scope.of(s)
-	if errno, ok := errnoOf(x.what); ok {
-		e.count(prefix+"engine_errors_total", "What the kernel answered to requests, by the name of the error.", x.value, l.with("errno", errno))
+	if reason, ok := reasonOf(x.what); ok {
+		e.count(prefix+"failures_total", "Packets that were lost, by why: the kernel's error, or what the driver found.", x.value, l.with("reason", reason))
 		return
 	}
 	name, isCounter := metricName(x.what)

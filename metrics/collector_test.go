@@ -150,7 +150,7 @@ func TestHistogram(t *testing.T) {
 	f := newFake(1)
 	f.queues[0] = rtap.QueueStats{IPackets: 60, IBytes: 12345}
 	f.xstats = []rtap.XStat{{Name: "rx_q0_size_64_packets", Value: 10}, {Name: "rx_q0_size_1519_to_max_packets", Value: 20},
-		{Name: "rx_q0_size_65_to_127_packets", Value: 30}, {Name: "rx_q0_burst_0", Value: 5}, {Name: "rx_q0_burst_2_to_3", Value: 7}}
+		{Name: "rx_q0_size_65_to_127_packets", Value: 30}, {Name: "rx_q0_bursts_0", Value: 5}, {Name: "rx_q0_bursts_2_to_3", Value: 7}}
 	found := map[string]*dto.Histogram{}
 	for _, fam := range gather(t, fakes(f)) {
 		if fam.GetType() == dto.MetricType_HISTOGRAM {
@@ -191,8 +191,7 @@ func TestParseXStat(t *testing.T) {
 	inf := math.Inf(1)
 	for what, want := range map[string]bucket{
 		"size_64_packets": {lo: 64, hi: 64}, "size_65_to_127_packets": {lo: 65, hi: 127}, "size_1519_to_max_packets": {lo: 1519, hi: inf},
-		"burst_0": {}, "burst_2_to_3": {lo: 2, hi: 3}, "burst_64_to_max": {lo: 64, hi: inf}, "burst_256_and_more_bursts": {lo: 256, hi: inf},
-		"burst_256_up": {lo: 256, hi: inf},
+		"bursts_0": {}, "bursts_2_to_3": {lo: 2, hi: 3}, "bursts_256_to_max": {lo: 256, hi: inf},
 	} {
 		_, h := parseXStats([]rtap.XStat{{Name: "rx_q0_" + what}})
 		if len(h) != 1 || len(h[0].buckets) != 1 || h[0].buckets[0] != want {
@@ -241,7 +240,7 @@ func TestCardinality(t *testing.T) {
 			}
 		}
 	}
-	known := []string{"port", "interface", "queue", "driver", "engine", "mac", "direction", "offload", "errno", "name", "pool"}
+	known := []string{"port", "interface", "queue", "driver", "engine", "mac", "direction", "offload", "reason", "name", "pool"}
 	for n := range names {
 		if !slices.Contains(known, n) {
 			t.Errorf("a label %q", n)

@@ -162,8 +162,8 @@ func TestAPI(t *testing.T) {
 		}
 	}
 	sizes := p.Sizes["receive"]
-	if len(sizes) != 9 || sizes[0] != (apiBin{64, 64, want["size_64_packets"]}) ||
-		sizes[8] != (apiBin{16384, 0, want["size_16384_to_max_packets"]}) || len(p.Bursts["transmit"]) != 7 {
+	if len(sizes) != 12 || sizes[0] != (apiBin{64, 64, want["size_64_packets"]}) ||
+		sizes[11] != (apiBin{32768, 0, want["size_32768_to_max_packets"]}) || len(p.Bursts["transmit"]) != 10 {
 		t.Errorf("sizes %+v, want %v; bursts %+v", sizes, want, p.Bursts)
 	}
 	for _, x := range p.XStats {

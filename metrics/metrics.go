@@ -20,7 +20,7 @@
 // that is no good for a metric is a label of rtap_port_xstat or rtap_queue_xstat.
 //
 // The number of series is bounded by what is there: ports, queues (128 a port at most) and pools, times the
-// statistics; errno is one of the kernel's error names; an interface has one name at a time, and what was counted
+// statistics; reason is one of the driver's names for why a packet was lost; an interface has one name at a time, and what was counted
 // under another ends there. Nothing of a packet is ever in a label. One port with one queue makes about 95 series
 // (each bucket of a histogram is one), each further queue about 75.
 //

@@ -41,8 +41,7 @@ type bucket struct {
 
 var (
 	xstatName  = regexp.MustCompile(`^(?:(rx|tx)_)?(?:q(\d+)_)?(.+)$`)
-	xstatRange = regexp.MustCompile(`^(size|burst)_(\d+)(?:_to_(\d+|max)|_(?:and_)?(?:up|more|max|plus))?(?:_(?:packets|bursts|polls|calls))?$`)
-	openEnded  = regexp.MustCompile(`_(?:max|up|more|plus)(?:_|$)`)
+	xstatRange = regexp.MustCompile(`^(size|burst)s?_(\d+)(?:_to_(\d+|max))?(?:_packets)?$`)
 )
 
 var directions = map[string]string{"rx": "receive", "tx": "transmit"}
@@ -61,7 +60,7 @@ func parseXStats(all []rtap.XStat) (plain []xstat, hists []histogram) {
 			i = len(hists)
 			hists = append(hists, histogram{scope: x.scope, kind: m[1]})
 		}
-		hists[i].add(parseRange(x.what, m, x.value))
+		hists[i].add(parseRange(m, x.value))
 	}
 	return plain, hists
 }
@@ -79,12 +78,12 @@ func parseXStat(s rtap.XStat) xstat {
 	return x
 }
 
-// parseRange reads size_65_to_127_packets, size_1519_to_max_packets, burst_0.
-func parseRange(what string, m []string, n uint64) bucket {
+// parseRange reads size_65_to_127_packets, size_32768_to_max_packets, bursts_0.
+func parseRange(m []string, n uint64) bucket {
 	lo, _ := strconv.ParseFloat(m[2], 64)
 	hi, err := strconv.ParseFloat(m[3], 64)
 	switch {
-	case openEnded.MatchString(what):
+	case m[3] == "max":
 		hi = math.Inf(1)
 	case err != nil:
 		hi = lo
@@ -142,21 +141,25 @@ func (x *xstat) known() bool {
 
 // xstatHelp explains the statistics that are known. Others are exported too.
 var xstatHelp = map[string]string{
-	"broadcast_packets": "Packets to the broadcast address.",
-	"multicast_packets": "Packets to multicast addresses.",
-	"unicast_packets":   "Packets to one station.",
-	"lro_packets":       "Frames that the kernel would have had to cut (mbuf.RxLRO).",
-	"tso_packets":       "Frames left for the kernel to cut (mbuf.TxTCPSeg, mbuf.TxUDPSeg).",
-	"checksum_good":     "Packets whose layer 4 checksum was found right.",
-	"checksum_none":     "Packets whose layer 4 checksum the kernel left to be completed (mbuf.RxL4CksumNone).",
-	"checksum_bad":      "Packets whose checksum was found wrong.",
-	"checksum_offload":  "Packets whose checksum was left to the kernel.",
-	"multiseg_packets":  "Packets in several mbufs.",
-	"enters":            "Calls of io_uring_enter.",
-	"syscalls":          "System calls that moved packets.",
-	"empty_reads":       "Reads that found no packet.",
-	"ring_full":         "Bursts that found the ring full.",
-	"window":            "Packets that the next burst expects.",
+	"broadcast_packets":   "Packets to the broadcast address.",
+	"multicast_packets":   "Packets to multicast addresses.",
+	"unicast_packets":     "Packets to one station.",
+	"lro_packets":         "Frames that the kernel would have had to cut (mbuf.RxLRO).",
+	"tso_packets":         "Frames left for the kernel to cut (mbuf.TxTCPSeg, mbuf.TxUDPSeg).",
+	"checksum_good":       "Packets whose layer 4 checksum was found right.",
+	"checksum_none":       "Packets whose layer 4 checksum the kernel left to be completed (mbuf.RxL4CksumNone).",
+	"checksum_bad":        "Packets whose checksum was found wrong.",
+	"checksum_unknown":    "Packets whose layer 4 checksum nobody has looked at.",
+	"outer_checksum_none": "Packets whose tunnel's checksum was left to be completed.",
+	"ip_checksum_good":    "Packets whose IPv4 header's checksum was found right.",
+	"ip_checksum_bad":     "Packets whose IPv4 header's checksum was found wrong.",
+	"checksum_offload":    "Packets whose checksum was left to the kernel.",
+	"multiseg_packets":    "Packets in several mbufs.",
+	"enters":              "Calls of io_uring_enter.",
+	"syscalls":            "System calls that moved packets.",
+	"empty_reads":         "Reads that found no packet.",
+	"ring_full":           "Bursts that found the ring full.",
+	"window":              "Packets that the next burst expects.",
 }
 
 // gauges are the last words of names whose statistic goes up and down; all others are counters.
@@ -187,11 +190,8 @@ func metricName(what string) (name string, isCounter bool) {
 	return name + "_total", true
 }
 
-// errnoOf is the kernel's name for an error that a statistic counts, as error_EIO does.
-func errnoOf(what string) (string, bool) {
-	errno, ok := strings.CutPrefix(what, "error_")
-	if !ok || !strings.HasPrefix(errno, "E") || errno != strings.ToUpper(errno) {
-		return "", false
-	}
-	return strings.ToValidUTF8(errno, "?"), true
+// reasonOf is why the packets were lost that a statistic counts: error_eio, error_length.
+func reasonOf(what string) (string, bool) {
+	reason, ok := strings.CutPrefix(what, "error_")
+	return strings.ToValidUTF8(reason, "?"), ok && reason != ""
 }
