@@ -19,6 +19,14 @@ import (
 // (doc/guides/nics/features/default.ini).
 var claims = map[string]func(t *testing.T){
 	"Link status":       showLinkStatus,
+	"Rx interrupt": func(t *testing.T) {
+		p := startPort(t, Config{})
+		done := start(func() error { return p.RxQueue(0).Wait(bounded(t)) })
+		parked(t, inWait)
+		p.inject(frame(64, 1))
+		must(t, ended(t, done))
+		p.receive(1)
+	},
 	"Link status event": showEvent(func(p *port) error { return p.conn.SetDown(p.index) }, ChangeLink),
 	"Removal event":     showEvent(func(p *port) error { return p.conn.Delete(p.index) }, ChangeRemoved),
 	"MTU update":        showMTUUpdate,

@@ -354,6 +354,40 @@ func TestWaitAllocatesNothing(t *testing.T) {
 	p.receive(1)
 }
 
+// TestInterruptsAndEvents: a goroutine that sleeps between packets gets all of them, and a subscriber all events, while
+// the interface is changed by others.
+func TestInterruptsAndEvents(t *testing.T) {
+	eachEngine(t, func(t *testing.T, e Engine) {
+		p := startPort(t, Config{Engine: e})
+		events := p.Events()
+		defer events.Close()
+		n := nettest.Scale(500)
+		changed := start(func() error {
+			for i := range n {
+				if err := p.conn.SetMTU(p.index, 1400+i%2); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		heard := start(func() error {
+			for i := range n {
+				if ev := <-events.C; ev.Changed != ChangeMTU || ev.After.MTU != 1400+i%2 {
+					return fmt.Errorf("event %d is %v, MTU %d", i, ev.Changed, ev.After.MTU)
+				}
+			}
+			return nil
+		})
+		w := waiterFor(t, p)
+		for i := range n {
+			p.inject(frame(64, i))
+			waitPacket(t, w, p)
+		}
+		must(t, ended(t, changed))
+		must(t, ended(t, heard))
+	})
+}
+
 // TestInterruptRaces: a packet that comes at the moment when the interrupt is enabled is not overlooked.
 func TestInterruptRaces(t *testing.T) { interruptRaces(t, nettest.Scale(50_000)) }
 
