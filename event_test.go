@@ -585,7 +585,7 @@ func TestFindIsNotFooled(t *testing.T) {
 		}
 	})
 	e := &events{dev: p.Device, keep: p.keep, w: w}
-	for range nettest.Scale(500) {
+	for range nettest.Scale(300) {
 		m, err := e.find()
 		if err != nil {
 			t.Error(err)

@@ -18,7 +18,7 @@ import (
 // claims shows each feature that docs/features.ini may claim. The names are DPDK's
 // (doc/guides/nics/features/default.ini).
 var claims = map[string]func(t *testing.T){
-	"Link status":       showLinkStatus,
+	"Link status": showLinkStatus,
 	"Rx interrupt": func(t *testing.T) {
 		p := startPort(t, Config{})
 		done := start(func() error { return p.RxQueue(0).Wait(bounded(t)) })

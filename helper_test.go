@@ -44,6 +44,20 @@ func eachEngine(t *testing.T, f func(t *testing.T, e Engine)) {
 	}
 }
 
+// eachEngineIfFast is eachEngine, for tests of many cases that do not depend on the engine. On a slow machine they run
+// with one: with io_uring, where that is not forbidden.
+func eachEngineIfFast(t *testing.T, f func(t *testing.T, e Engine)) {
+	t.Helper()
+	switch {
+	case nettest.Scale(2) == 2:
+		eachEngine(t, f)
+	case nettest.UringForbidden():
+		t.Run(string(EngineSyscall), func(t *testing.T) { f(t, EngineSyscall) })
+	default:
+		t.Run(string(EngineUring), func(t *testing.T) { f(t, EngineUring) })
+	}
+}
+
 // newNS is a namespace in which the kernel sends nothing of its own accord: no
 // IPv6, hence no router solicitations, so that tests can count packets exactly.
 func newNS(t testing.TB) *netns.NS {

@@ -28,7 +28,7 @@ func withUSO(t testing.TB, cfg relayConfig) (relayConfig, bool) {
 // TestOffloadTransfer: TCP and UDP, IPv4 and IPv6, with no tag, one and two, left in
 // the packets and taken out, arrive as they were sent.
 func TestOffloadTransfer(t *testing.T) {
-	eachEngine(t, func(t *testing.T, e Engine) {
+	eachEngineIfFast(t, func(t *testing.T, e Engine) {
 		for _, c := range []struct {
 			name string
 			tags []traffic.VLANTag
