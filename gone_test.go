@@ -125,7 +125,7 @@ func TestDeleteUnderTraffic(t *testing.T) {
 	eachEngine(t, func(t *testing.T, e Engine) {
 		p := startPort(t, Config{Engine: e, Queues: 3})
 		stop := p.hammer()
-		p.flood(flow(0, 100), flow(1, 100))
+		p.floodToTheEnd(flow(0, 100), flow(1, 100))
 		nettest.Eventually(t, wait, "traffic", func() bool { s := p.stats(); return s.IPackets > 50 && s.OPackets > 50 })
 		must(t, p.conn.Delete(p.index))
 		nettest.Eventually(t, wait, "the bursts to notice", func() bool { return p.Err() != nil })

@@ -428,6 +428,18 @@ func (p *port) flood(frames ...[]byte) (stop func() int) {
 	p.t.Helper()
 	inj, err := traffic.NewInjector(p.ns, p.index)
 	must(p.t, err)
+	return p.floodBy(inj, frames...)
+}
+
+// floodToTheEnd is flood for an interface that is deleted meanwhile; what it counts is of no use.
+func (p *port) floodToTheEnd(frames ...[]byte) (stop func() int) {
+	p.t.Helper()
+	inj, err := traffic.NewQueuedInjector(p.ns, p.index)
+	must(p.t, err)
+	return p.floodBy(inj, frames...)
+}
+
+func (p *port) floodBy(inj *traffic.Injector, frames ...[]byte) (stop func() int) {
 	var done atomic.Bool
 	total := make(chan int, 1)
 	go func() {

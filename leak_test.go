@@ -105,7 +105,7 @@ func TestCloseInFlight(t *testing.T) {
 			memory := newPool(t, mbuf.Config{Count: 4096})
 			p := startPortIn(t, ns, Config{Engine: e, Queues: 4, Memory: memory})
 			stop := p.hammer()
-			stopFlood := p.flood(flow(0, 100), flow(1, 1000), flow(2, 60), flow(3, 60))
+			stopFlood := p.floodToTheEnd(flow(0, 100), flow(1, 1000), flow(2, 60), flow(3, 60))
 			nettest.Eventually(t, wait, "traffic", func() bool { s := p.stats(); return s.IPackets > 50 && s.OPackets > 50 })
 			var wg sync.WaitGroup
 			for range 3 {

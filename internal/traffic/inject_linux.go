@@ -22,14 +22,27 @@ type Injector struct {
 }
 
 // NewInjector opens the socket to inject through. The interface may be down until the first frame.
+//
+// If the interface may be deleted while frames are injected, use [NewQueuedInjector]: the bypass takes the number of the
+// CPU modulo that of the interface's queues, which is 0 from a certain moment on (packet_pick_tx_queue in
+// net/packet/af_packet.c; remove_queue_kobjects in net/core/net-sysfs.c). Linux 6.1 was seen to die of it.
 func NewInjector(ns *netns.NS, ifindex int) (*Injector, error) {
-	fd, err := openPacket(ns, ifindex, 0)
+	in, err := NewQueuedInjector(ns, ifindex)
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_QDISC_BYPASS, 1); err != nil {
-		unix.Close(fd)
+	if err := unix.SetsockoptInt(in.fd, unix.SOL_PACKET, unix.PACKET_QDISC_BYPASS, 1); err != nil {
+		in.Close()
 		return nil, fmt.Errorf("traffic: inject: %w", err)
+	}
+	return in, nil
+}
+
+// NewQueuedInjector is NewInjector without the bypass.
+func NewQueuedInjector(ns *netns.NS, ifindex int) (*Injector, error) {
+	fd, err := openPacket(ns, ifindex, 0)
+	if err != nil {
+		return nil, err
 	}
 	return &Injector{fd: fd}, nil
 }
@@ -39,16 +52,11 @@ func NewInjector(ns *netns.NS, ifindex int) (*Injector, error) {
 // would itself hand to the interface, with a checksum to complete or to be cut into packets. Such a frame
 // may be longer than the MTU. They go through the queueing discipline.
 func NewOffloadInjector(ns *netns.NS, ifindex int) (*Injector, error) {
-	in, err := NewInjector(ns, ifindex)
+	in, err := NewQueuedInjector(ns, ifindex) // the bypass drops what the interface cannot cut itself (dev_direct_xmit in net/core/dev.c)
 	if err != nil {
 		return nil, err
 	}
-	// The bypass drops what the interface cannot cut itself (dev_direct_xmit in net/core/dev.c).
-	err = unix.SetsockoptInt(in.fd, unix.SOL_PACKET, unix.PACKET_QDISC_BYPASS, 0)
-	if err == nil {
-		err = unix.SetsockoptInt(in.fd, unix.SOL_PACKET, unix.PACKET_VNET_HDR, 1)
-	}
-	if err != nil {
+	if err := unix.SetsockoptInt(in.fd, unix.SOL_PACKET, unix.PACKET_VNET_HDR, 1); err != nil {
 		in.Close()
 		return nil, fmt.Errorf("traffic: inject: %w", err)
 	}

@@ -40,6 +40,9 @@ func (*Capturer) Close() error { return nil }
 // Injector is not supported.
 type Injector struct{}
 
+// NewQueuedInjector is not supported.
+func NewQueuedInjector(ns *netns.NS, ifindex int) (*Injector, error) { return nil, errLinuxOnly }
+
 // NewInjector returns an error that wraps [errors.ErrUnsupported].
 func NewInjector(ns *netns.NS, ifindex int) (*Injector, error) { return nil, errLinuxOnly }
 
