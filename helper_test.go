@@ -10,8 +10,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -58,21 +56,10 @@ func eachEngineIfFast(t *testing.T, f func(t *testing.T, e Engine)) {
 	}
 }
 
-// newNS is a namespace in which the kernel sends nothing of its own accord: no
-// IPv6, hence no router solicitations, so that tests can count packets exactly.
+// newNS is a namespace in which the kernel sends nothing of its own accord.
 func newNS(t testing.TB) *netns.NS {
 	t.Helper()
-	nettest.NeedTun(t)
-	ns := nettest.NS(t)
-	must(t, ns.Do(func() error {
-		// /proc/sys/net is that of the thread that opens it.
-		err := os.WriteFile("/proc/sys/net/ipv6/conf/default/disable_ipv6", []byte("1"), 0)
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		return err
-	}))
-	return ns
+	return nettest.QuietNS(t)
 }
 
 // nsPath is what Config.NetNS takes for ns.

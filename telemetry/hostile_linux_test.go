@@ -122,7 +122,7 @@ func TestHostileClients(t *testing.T) {
 	}
 	for _, a := range attacks {
 		t.Run(a.name, func(t *testing.T) {
-			ns, dir := newNS(t), newDir(t)
+			ns, dir := nettest.QuietNS(t), newDir(t)
 			pool := newPool(t, "p")
 			d := startPort(t, ns, "foo0", 1, pool)
 			inj, err := traffic.NewInjector(ns, d.Info().IfIndex)

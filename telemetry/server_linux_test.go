@@ -5,7 +5,6 @@ package telemetry
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"os"
 	"reflect"
@@ -38,21 +37,6 @@ func newDir(t *testing.T) string {
 	must(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	return dir
-}
-
-// newNS is a namespace in which the kernel sends nothing of its own accord.
-func newNS(t testing.TB) *netns.NS {
-	t.Helper()
-	nettest.NeedTun(t)
-	ns := nettest.NS(t)
-	must(t, ns.Do(func() error {
-		err := os.WriteFile("/proc/sys/net/ipv6/conf/default/disable_ipv6", []byte("1"), 0)
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		return err
-	}))
-	return ns
 }
 
 // startPort is a port with queues queue pairs, in ns, whose packets are in mbufs of pool.
@@ -148,7 +132,7 @@ func receive(t *testing.T, d *rtap.Device, n, sent int) {
 
 // TestReplies compares with what DPDK's own library answers, in its words.
 func TestReplies(t *testing.T) {
-	ns, pool, dir := newNS(t), newPool(t, "my, pool"), newDir(t)
+	ns, pool, dir := nettest.QuietNS(t), newPool(t, "my, pool"), newDir(t)
 	d := startPort(t, ns, "foo0", 2, pool)
 	inj, err := traffic.NewInjector(ns, d.Info().IfIndex)
 	must(t, err)
@@ -226,7 +210,7 @@ func TestReplies(t *testing.T) {
 // TestBadPorts: what names no port is answered by null, by every command that takes one.
 func TestBadPorts(t *testing.T) {
 	dir := newDir(t)
-	d := startPort(t, newNS(t), "foo0", 1, newPool(t, "p"))
+	d := startPort(t, nettest.QuietNS(t), "foo0", 1, newPool(t, "p"))
 	mustServe(t, Config{Dir: dir, Ports: []Port{{0, "a", d}, {65535, "b", d}}}, defaultLimits)
 	c := connect(t, dir, DefaultFilePrefix)
 	c.read()
@@ -246,7 +230,7 @@ func TestBadPorts(t *testing.T) {
 
 // TestStates: a port that is stopped, unplugged, loses its interface and is closed is shown as such.
 func TestStates(t *testing.T) {
-	ns, dir := newNS(t), newDir(t)
+	ns, dir := nettest.QuietNS(t), newDir(t)
 	link := nettest.Conn(t, ns)
 	d := startPort(t, ns, "foo0", 1, newPool(t, "p"))
 	mustServe(t, Config{Dir: dir, Ports: []Port{{0, "a", d}}}, defaultLimits)
@@ -284,7 +268,7 @@ func TestStates(t *testing.T) {
 }
 
 func TestClient(t *testing.T) {
-	ns, dir := newNS(t), newDir(t)
+	ns, dir := nettest.QuietNS(t), newDir(t)
 	pool := newPool(t, "p")
 	d := startPort(t, ns, "foo0", 3, pool)
 	s := mustServe(t, Config{Dir: dir, FilePrefix: "p", Ports: []Port{{0, "net_rtap0", d}, {4, "net_rtap4", d}}}, defaultLimits)
@@ -338,7 +322,7 @@ func TestClient(t *testing.T) {
 // TestClientPages: what does not fit one reply comes in the next ones.
 func TestClientPages(t *testing.T) {
 	dir := newDir(t)
-	d := startPort(t, newNS(t), "foo0", 1, newPool(t, "p"))
+	d := startPort(t, nettest.QuietNS(t), "foo0", 1, newPool(t, "p"))
 	xstats, err := d.XStats()
 	must(t, err)
 	short := len(encode("/ethdev/xstats", dict{{xstats[0].Name, uint64(0)}, {xstats[1].Name, uint64(0)}}, maxOutput))

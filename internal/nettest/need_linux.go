@@ -3,6 +3,9 @@
 package nettest
 
 import (
+	"errors"
+	"io/fs"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -71,6 +74,22 @@ func NS(t testing.TB) *netns.NS {
 			t.Errorf("the test left the interface %s behind", name)
 		}
 	})
+	return ns
+}
+
+// QuietNS is NS for a namespace in which the kernel sends nothing of its own accord: no IPv6, hence no router
+// solicitations, so that tests can count packets exactly.
+func QuietNS(t testing.TB) *netns.NS {
+	t.Helper()
+	NeedTun(t)
+	ns := NS(t)
+	err := ns.Do(func() error {
+		// /proc/sys/net is that of the thread that opens it.
+		return os.WriteFile("/proc/sys/net/ipv6/conf/default/disable_ipv6", []byte("1"), 0)
+	})
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
 	return ns
 }
 

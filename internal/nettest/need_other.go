@@ -20,6 +20,9 @@ func NeedTun(t testing.TB) { t.Helper(); skip(t, "Linux only") }
 // NS skips the test: there are no network namespaces here.
 func NS(t testing.TB) *netns.NS { t.Helper(); skip(t, "Linux only"); return nil }
 
+// QuietNS skips the test: there are no network namespaces here.
+func QuietNS(t testing.TB) *netns.NS { return NS(t) }
+
 // Conn skips the test: there is no rtnetlink here.
 func Conn(t testing.TB, ns *netns.NS) *rtnl.Conn { t.Helper(); skip(t, "Linux only"); return nil }
 
