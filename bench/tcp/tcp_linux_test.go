@@ -184,22 +184,9 @@ func TestReport(t *testing.T) {
 	}
 }
 
-// needProgram finds a program of Debian's, which CI installs.
-func needProgram(t *testing.T, name string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	switch {
-	case err != nil && nettest.CI():
-		t.Fatal(err)
-	case err != nil:
-		t.Skip(err)
-	}
-	return path
-}
-
 func TestIperf3(t *testing.T) {
 	nettest.NeedRoot(t)
-	needProgram(t, "iperf3")
+	nettest.NeedProgram(t, "iperf3")
 	res, err := race(t.Context(), rivals[0], options{time: time.Second, sender: "iperf3"})
 	if err != nil || res.gbps <= 0 {
 		t.Errorf("%+v, %v", res, err)
@@ -254,7 +241,7 @@ func TestSwitchOff(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := needProgram(t, "ethtool")
+	c := nettest.NeedProgram(t, "ethtool")
 	var out []byte
 	if err := a.Do(func() (err error) { out, err = exec.Command(c, "-k", ifA).Output(); return err }); err != nil {
 		t.Fatal(err)

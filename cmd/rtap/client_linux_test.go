@@ -21,19 +21,6 @@ import (
 	"github.com/rtap-project/rtap/internal/traffic"
 )
 
-// needProgram finds a program of Debian's, which CI installs. In a virtual machine there are none.
-func needProgram(t *testing.T, name string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	switch {
-	case err != nil && nettest.CI() && os.Getenv("RTAP_TEST_VM") == "":
-		t.Fatal(err)
-	case err != nil:
-		t.Skip(err)
-	}
-	return path
-}
-
 // sharedRuntime is where the sockets of all commands of this test are.
 func sharedRuntime(t *testing.T) string {
 	t.Helper()
@@ -98,7 +85,7 @@ func (p *process) ended() report {
 
 // TestDPDKTelemetry: DPDK's own client works, and sees what the ports count.
 func TestDPDKTelemetry(t *testing.T) {
-	client := needProgram(t, "dpdk-telemetry.py")
+	client := nettest.NeedProgram(t, "dpdk-telemetry.py")
 	dir := sharedRuntime(t)
 	p := startEcho(t, "--file-prefix=blue")
 	ask := func(args []string, input string) string {

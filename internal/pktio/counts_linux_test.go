@@ -63,11 +63,14 @@ func TestWriteCounts(t *testing.T) {
 // TestRingFull: more than the ring has room for is taken in part, and counted.
 func TestRingFull(t *testing.T) {
 	each(t, func(t *testing.T, engine, form string) {
+		if engine == Syscall {
+			return // it has no ring
+		}
 		p := newTap(t)
 		e := selectEngine(t, engine, p)
 		r, w := newReader(t, p, e, 16, form), newWriter(t, p, e, 16, form)
 		if _, ok := w.Writer.(*uringWriter); !ok {
-			t.Skip("this engine has no ring")
+			t.Fatalf("the writer is a %T", w.Writer)
 		}
 		for i := range w.descs {
 			w.descs[i] = w.put(i, frame(60, i), form)
