@@ -419,7 +419,7 @@ func (d *Device) stop() error {
 	if !d.gone.Load() {
 		err = errors.Join(err, d.detachQueues())
 	}
-	err = errors.Join(err, d.interrupts(false)) // detached queues look ready
+	err = errors.Join(err, d.interrupts(false))
 	d.state = stateConfigured
 	if errors.Is(err, ErrGone) {
 		return nil // stopped it is
