@@ -37,7 +37,7 @@ type Client struct {
 // Config.Dir. The error names the prefixes that there are.
 func Dial(dir, filePrefix string) (*Client, error) {
 	filePrefix = cmp.Or(filePrefix, DefaultFilePrefix)
-	conn, err := runtimedir.Dial(dir, filePrefix)
+	conn, err := runtimedir.Dial(dir, filePrefix, runtimedir.SocketName)
 	if err != nil {
 		if runtimedir.NotThere(err) {
 			err = fmt.Errorf("no program with file prefix %s runs; %s", filePrefix, others(dir))
@@ -53,7 +53,7 @@ func Dial(dir, filePrefix string) (*Client, error) {
 }
 
 func others(dir string) string {
-	if p := runtimedir.Prefixes(dir); len(p) > 0 {
+	if p := runtimedir.Prefixes(dir, runtimedir.SocketName); len(p) > 0 {
 		return "these do: " + strings.Join(p, ", ")
 	}
 	return "none does: there is no telemetry socket in " + runtimedir.Dir(dir, "*")

@@ -102,7 +102,7 @@ func serve(cfg Config, l limits) (*Server, error) {
 		s.ports[p.ID] = &cfg.Ports[i]
 	}
 	var err error
-	if s.listener, err = runtimedir.Listen(cfg.Dir, cfg.FilePrefix); err != nil {
+	if s.listener, err = runtimedir.Listen(cfg.Dir, cfg.FilePrefix, runtimedir.SocketName); err != nil {
 		return nil, fmt.Errorf("telemetry: %w", err)
 	}
 	s.running.Go(s.accept)

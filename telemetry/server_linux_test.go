@@ -79,7 +79,7 @@ type conn struct {
 
 func connect(t *testing.T, dir, prefix string) *conn {
 	t.Helper()
-	c, err := runtimedir.Dial(dir, prefix)
+	c, err := runtimedir.Dial(dir, prefix, runtimedir.SocketName)
 	must(t, err)
 	t.Cleanup(func() { c.Close() })
 	must(t, c.SetDeadline(time.Now().Add(nettest.Bound(wait))))
@@ -326,7 +326,7 @@ func TestClientPages(t *testing.T) {
 	xstats, err := d.XStats()
 	must(t, err)
 	short := len(encode("/ethdev/xstats", dict{{xstats[0].Name, uint64(0)}, {xstats[1].Name, uint64(0)}}, maxOutput))
-	l, err := runtimedir.Listen(dir, "p")
+	l, err := runtimedir.Listen(dir, "p", runtimedir.SocketName)
 	must(t, err)
 	defer l.Close()
 	requests := 0
@@ -379,7 +379,7 @@ func TestDialErrors(t *testing.T) {
 		t.Errorf("a prefix that is in use: %v", err)
 	}
 	for _, hello := range []string{"{", `{}`, `{"max_output_len":-1}`, `{"max_output_len":99999999999}`, ""} {
-		l, err := runtimedir.Listen(dir, "odd")
+		l, err := runtimedir.Listen(dir, "odd", runtimedir.SocketName)
 		must(t, err)
 		go func() {
 			if conn, err := l.Accept(); err == nil {

@@ -337,7 +337,7 @@ func TestFilePrefix(t *testing.T) {
 		t.Fatal(err)
 	}
 	first.cmd.Wait()
-	if _, err := os.Stat(runtimedir.Socket(dir, "rtap")); err != nil {
+	if _, err := os.Stat(runtimedir.Socket(dir, "rtap", runtimedir.SocketName)); err != nil {
 		t.Fatal(err)
 	}
 	again := start(t, ns, "run", vdev, "--file-prefix=rtap")

@@ -8,68 +8,106 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"path/filepath"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
 
-// Listener is the telemetry socket of this process. The directory stays locked as long as there is one.
+// Listener is a socket of this process in the directory of a prefix. The directory stays locked as long as the
+// process has one there.
 type Listener struct {
 	socket *net.UnixListener
-	dir    *os.File
-	path   string // of the directory
+	dir    *directory
+	path   string
 }
 
-// Listen makes the directory, mode 0700, takes its lock, and listens on a socket in it, mode 0600. What a
-// process that died has left there is replaced. The error wraps ErrInUse while a process of this prefix
-// runs, and ErrUnsafe if the directory, or the one above, is not safe from others.
-func Listen(base, prefix string) (*Listener, error) {
+// directory is one that this process has locked. The lock is the process's, whatever its sockets there are.
+type directory struct {
+	file  *os.File
+	path  string
+	names map[string]bool // of the sockets
+}
+
+// held are the directories that this process has locked, by what they are and not by their paths, of which there
+// may be several.
+var held = struct {
+	sync.Mutex
+	dirs map[inode]*directory
+}{dirs: map[inode]*directory{}}
+
+type inode struct{ dev, ino uint64 }
+
+// Listen makes the directory, mode 0700, takes its lock unless this process has it, and listens on a socket called
+// name in it, mode 0600. What a process that died has left there is replaced. The error wraps ErrInUse while
+// another process of this prefix runs, or this one listens at that name, and ErrUnsafe if the directory, or the
+// one above, is not safe from others.
+func Listen(base, prefix, name string) (*Listener, error) {
 	if err := CheckPrefix(prefix); err != nil {
 		return nil, err
 	}
 	if base == "" {
 		base = Base()
 	}
-	path := Socket(base, prefix)
+	path := Socket(base, prefix, name)
 	if len(path) > maxPath {
 		return nil, errTooLong(path)
 	}
-	dir, err := lock(base, prefix)
+	held.Lock()
+	defer held.Unlock()
+	dir, err := lock(base, prefix, name)
 	if err != nil {
 		return nil, err
 	}
-	l := &Listener{dir: dir, path: Dir(base, prefix)}
-	if l.socket, err = listen(path); err != nil {
-		l.removeDir()
-		return nil, err
+	if dir.names[name] {
+		return nil, inUse(path)
 	}
-	return l, nil
+	dir.names[name] = true
+	socket, err := listen(path)
+	if err != nil {
+		return nil, errors.Join(err, dir.leave(name))
+	}
+	return &Listener{socket: socket, dir: dir, path: path}, nil
 }
 
 // lock opens the directory and locks it. A lock on the directory itself leaves no file behind. Its last
 // owner removes it, so that what was opened may not be what is there once it is locked.
-func lock(base, prefix string) (*os.File, error) {
+func lock(base, prefix, name string) (*directory, error) {
 	const tries = 100
 	for range tries {
-		dir, err := openDir(base, prefix)
+		file, err := openDir(base, prefix)
 		if errors.Is(err, fs.ErrNotExist) && exists(base) {
 			continue // removed since it was made
 		}
 		if err != nil {
 			return nil, err
 		}
-		err = unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil && isAt(dir, Dir(base, prefix)) {
+		if dir := held.dirs[inodeOf(file)]; dir != nil {
+			return dir, file.Close()
+		}
+		err = unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil && isAt(file, Dir(base, prefix)) {
+			dir := &directory{file: file, path: Dir(base, prefix), names: map[string]bool{}}
+			held.dirs[inodeOf(file)] = dir
 			return dir, nil
 		}
-		dir.Close()
+		file.Close()
 		if err == unix.EWOULDBLOCK {
-			return nil, inUse(Socket(base, prefix))
+			return nil, inUse(Socket(base, prefix, name))
 		}
 		if err != nil && err != unix.EINTR {
 			return nil, fmt.Errorf("lock %s: %w", Dir(base, prefix), err)
 		}
 	}
 	return nil, fmt.Errorf("lock %s: others keep removing it", Dir(base, prefix))
+}
+
+func inodeOf(file *os.File) inode {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(file.Fd()), &st); err != nil {
+		return inode{} // which no file has
+	}
+	return inode{uint64(st.Dev), st.Ino}
 }
 
 func exists(path string) bool { _, err := os.Stat(path); return err == nil }
@@ -143,14 +181,21 @@ func step(parent *os.File, name string, forbidden os.FileMode, owner int) (*os.F
 	return dir, nil
 }
 
-// inUse is the error that names the process which listens.
+// inUse is the error that names the process which listens, at path or, if it has no such socket, beside it.
 func inUse(path string) error {
 	who := "another process"
-	if conn, err := dial(path); err == nil {
-		if cred, err := peer(conn); err == nil {
-			who = fmt.Sprintf("process %d", cred.Pid)
+	others, _ := filepath.Glob(filepath.Join(filepath.Dir(path), "*"))
+	for _, p := range append([]string{path}, others...) {
+		conn, err := dial(p)
+		if err != nil {
+			continue
 		}
+		cred, err := peer(conn)
 		conn.Close()
+		if err == nil {
+			who = fmt.Sprintf("process %d", cred.Pid)
+			break
+		}
 	}
 	return fmt.Errorf("%s: %w by %s: choose another one with --file-prefix", path, ErrInUse, who)
 }
@@ -198,15 +243,30 @@ func (l *Listener) Accept() (*net.UnixConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	cred, err := peer(conn)
-	if err == nil && cred.Uid != 0 && int(cred.Uid) != os.Geteuid() {
-		err = &RefusedError{UID: cred.Uid, PID: cred.Pid}
-	}
-	if err != nil {
+	if err := CheckPeer(conn); err != nil {
 		conn.Close()
 		return nil, err
 	}
 	return conn, nil
+}
+
+// CheckPeer is a *RefusedError unless the other end is of this user or of root.
+func CheckPeer(conn *net.UnixConn) error {
+	cred, err := peer(conn)
+	if err == nil && cred.Uid != 0 && int(cred.Uid) != os.Geteuid() {
+		err = &RefusedError{UID: cred.Uid, PID: cred.Pid}
+	}
+	return err
+}
+
+// PeerPID is the process that connected, or listens, at the other end: 0 if it has no number here, because it is in
+// another PID namespace (pid_namespaces(7)).
+func PeerPID(conn *net.UnixConn) (int, error) {
+	cred, err := peer(conn)
+	if err != nil {
+		return 0, err
+	}
+	return int(cred.Pid), nil
 }
 
 // peer is who connected, or listened, at the other end (SO_PEERCRED, unix(7)).
@@ -222,21 +282,32 @@ func peer(conn *net.UnixConn) (cred *unix.Ucred, err error) {
 }
 
 // Path is the socket's.
-func (l *Listener) Path() string { return l.path + "/" + SocketName }
+func (l *Listener) Path() string { return l.path }
 
-// Close removes the socket, and the directory if nothing else is in it. The one above stays: it is of all
-// DPDK processes.
+// Close removes the socket, and with the process's last one there the directory, if nothing else is in it. The one
+// above stays: it is of all DPDK processes. Closing twice is an error that wraps net.ErrClosed.
 func (l *Listener) Close() error {
-	err := l.socket.Close()
-	return errors.Join(err, l.removeDir())
+	held.Lock()
+	defer held.Unlock()
+	if err := l.socket.Close(); errors.Is(err, net.ErrClosed) {
+		return err
+	} else {
+		return errors.Join(err, l.dir.leave(filepath.Base(l.path)))
+	}
 }
 
-func (l *Listener) removeDir() error {
-	err := os.Remove(l.path) // before the lock is given back
+// leave gives back the lock with the last socket.
+func (d *directory) leave(name string) error {
+	delete(d.names, name)
+	if len(d.names) > 0 {
+		return nil
+	}
+	delete(held.dirs, inodeOf(d.file))
+	err := os.Remove(d.path) // before the lock is given back
 	if errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, fs.ErrNotExist) {
 		err = nil
 	}
-	return errors.Join(err, l.dir.Close())
+	return errors.Join(err, d.file.Close())
 }
 
 // MessageLimit is the longest message that the kernel takes on conn, at most limit, in bytes: an

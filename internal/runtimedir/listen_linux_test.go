@@ -38,7 +38,7 @@ func must(t *testing.T, err error) {
 
 func mustListen(t *testing.T, base, prefix string) *Listener {
 	t.Helper()
-	l, err := Listen(base, prefix)
+	l, err := Listen(base, prefix, SocketName)
 	must(t, err)
 	t.Cleanup(func() { l.Close() })
 	return l
@@ -76,15 +76,15 @@ func TestListen(t *testing.T) {
 	base := newBase(t)
 	defer unix.Umask(unix.Umask(0))
 	l := mustListen(t, base, "a")
-	if want := base + "/dpdk/a/dpdk_telemetry.v2"; l.Path() != want || Socket(base, "a") != want {
-		t.Errorf("path is %s and %s, want %s", l.Path(), Socket(base, "a"), want)
+	if want := base + "/dpdk/a/dpdk_telemetry.v2"; l.Path() != want || Socket(base, "a", SocketName) != want {
+		t.Errorf("path is %s and %s, want %s", l.Path(), Socket(base, "a", SocketName), want)
 	}
 	wantAt(t, base+"/dpdk", os.ModeDir|0o700)
 	wantAt(t, base+"/dpdk/a", os.ModeDir|0o700)
 	wantAt(t, l.Path(), os.ModeSocket|0o600)
 
 	mustListen(t, base, "b") // beside it
-	if got := Prefixes(base); !slices.Equal(got, []string{"a", "b"}) {
+	if got := Prefixes(base, SocketName); !slices.Equal(got, []string{"a", "b"}) {
 		t.Errorf("prefixes are %q", got)
 	}
 	conn, err := l.Accept() // Prefixes has connected
@@ -93,7 +93,7 @@ func TestListen(t *testing.T) {
 	must(t, l.Close())
 	wantAt(t, base+"/dpdk/a", 0)
 	wantAt(t, base+"/dpdk/b", os.ModeDir|0o700)
-	if got := Prefixes(base); !slices.Equal(got, []string{"b"}) {
+	if got := Prefixes(base, SocketName); !slices.Equal(got, []string{"b"}) {
 		t.Errorf("prefixes are %q", got)
 	}
 	if _, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
@@ -114,16 +114,16 @@ func abandon(t *testing.T, path string) {
 func TestStaleSocketIsReplaced(t *testing.T) {
 	base := newBase(t)
 	must(t, os.MkdirAll(Dir(base, "a"), 0o700))
-	abandon(t, Socket(base, "a"))
-	if _, err := Dial(base, "a"); !NotThere(err) {
+	abandon(t, Socket(base, "a", SocketName))
+	if _, err := Dial(base, "a", SocketName); !NotThere(err) {
 		t.Fatalf("a stale socket answers: %v", err)
 	}
 	l := mustListen(t, base, "a")
-	conn, err := Dial(base, "a")
+	conn, err := Dial(base, "a", SocketName)
 	must(t, err)
 	conn.Close()
 	must(t, l.Close())
-	if _, err := Dial(base, "a"); !NotThere(err) {
+	if _, err := Dial(base, "a", SocketName); !NotThere(err) {
 		t.Errorf("a socket that was removed: %v", err)
 	}
 }
@@ -134,29 +134,29 @@ func TestLiveSocketIsLeft(t *testing.T) {
 	pid := fmt.Sprintf("process %d", os.Getpid())
 	base := newBase(t)
 	mustListen(t, base, "ours")
-	_, err := Listen(base, "ours")
+	_, err := Listen(base, "ours", SocketName)
 	wantError(t, err, ErrInUse, base+"/dpdk/ours/", pid, "--file-prefix")
 
 	must(t, os.MkdirAll(Dir(base, "dpdk"), 0o700))
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	must(t, err)
 	defer unix.Close(fd)
-	must(t, unix.Bind(fd, &unix.SockaddrUnix{Name: Socket(base, "dpdk")}))
+	must(t, unix.Bind(fd, &unix.SockaddrUnix{Name: Socket(base, "dpdk", SocketName)}))
 	must(t, unix.Listen(fd, 3))
 	for i := 0; ; i++ {
-		if _, err = Listen(base, "dpdk"); i == 0 {
+		if _, err = Listen(base, "dpdk", SocketName); i == 0 {
 			wantError(t, err, ErrInUse, pid)
 		}
-		conn, err := Dial(base, "dpdk")
+		conn, err := Dial(base, "dpdk", SocketName)
 		if err != nil {
 			wantError(t, err, unix.EAGAIN)
 			break
 		}
 		defer conn.Close()
 	}
-	_, err = Listen(base, "dpdk")
+	_, err = Listen(base, "dpdk", SocketName)
 	wantError(t, err, ErrInUse, "another process")
-	wantAt(t, Socket(base, "dpdk"), os.ModeSocket|0o755)
+	wantAt(t, Socket(base, "dpdk", SocketName), os.ModeSocket|0o755)
 }
 
 // TestOneAtATime: of many that come and go, never two have the prefix.
@@ -167,7 +167,7 @@ func TestOneAtATime(t *testing.T) {
 	for range 8 {
 		wg.Go(func() {
 			for range nettest.Scale(300) {
-				l, err := Listen(base, "a")
+				l, err := Listen(base, "a", SocketName)
 				if err != nil {
 					if !errors.Is(err, ErrInUse) {
 						t.Error(err)
@@ -224,7 +224,7 @@ func TestTraps(t *testing.T) {
 			base := newBase(t)
 			must(t, c.trap(base))
 			before := tree(t, base)
-			_, err := Listen(base, "a")
+			_, err := Listen(base, "a", SocketName)
 			wantError(t, err, ErrUnsafe, c.want)
 			if after := tree(t, base); !slices.Equal(before, after) {
 				t.Errorf("before %q, after %q", before, after)
@@ -256,7 +256,7 @@ func TestForeignDirectory(t *testing.T) {
 		base := newBase(t)
 		must(t, os.MkdirAll(base+"/dpdk/a", 0o700))
 		must(t, os.Chown(base+"/"+path, 65534, 65534))
-		_, err := Listen(base, "a")
+		_, err := Listen(base, "a", SocketName)
 		wantError(t, err, ErrUnsafe, path+" belongs to user 65534, not to 0", "XDG_RUNTIME_DIR")
 	}
 }
@@ -277,14 +277,14 @@ func TestWithoutPrivileges(t *testing.T) {
 	nettest.Unprivileged(t, func(t *testing.T) {
 		for _, c := range []struct{ base, prefix string }{{newBase(t), "a"}, {os.Getenv(shared), "his"}} {
 			l := mustListen(t, c.base, c.prefix)
-			conn, err := Dial(c.base, c.prefix)
+			conn, err := Dial(c.base, c.prefix, SocketName)
 			must(t, err)
 			defer conn.Close()
 			accepted, err := l.Accept()
 			must(t, err)
 			accepted.Close()
 		}
-		_, err := Listen(os.Getenv(shared), "a")
+		_, err := Listen(os.Getenv(shared), "a", SocketName)
 		wantError(t, err, unix.EACCES, "mkdir", "XDG_RUNTIME_DIR")
 	})
 }
@@ -310,7 +310,7 @@ func TestOtherUserIsRefused(t *testing.T) {
 		}()
 	}
 	nettest.Unprivileged(t, func(t *testing.T) {
-		conn, err := Dial(os.Getenv(shared), "a")
+		conn, err := Dial(os.Getenv(shared), "a", SocketName)
 		must(t, err)
 		defer conn.Close()
 		must(t, conn.SetDeadline(time.Now().Add(nettest.Bound(10*time.Second))))

@@ -14,8 +14,8 @@ import (
 type Listener struct{}
 
 // Listen is of Linux only.
-func Listen(base, prefix string) (*Listener, error) {
-	return nil, fmt.Errorf("telemetry socket: Linux only: %w", errors.ErrUnsupported)
+func Listen(base, prefix, name string) (*Listener, error) {
+	return nil, fmt.Errorf("socket %s: Linux only: %w", name, errors.ErrUnsupported)
 }
 
 // Accept is of Linux only.
@@ -26,6 +26,12 @@ func (*Listener) Path() string { return "" }
 
 // Close is of Linux only.
 func (*Listener) Close() error { return nil }
+
+// PeerPID is of Linux only.
+func PeerPID(*net.UnixConn) (int, error) { return 0, errors.ErrUnsupported }
+
+// CheckPeer is of Linux only.
+func CheckPeer(*net.UnixConn) error { return errors.ErrUnsupported }
 
 // MessageLimit is of Linux only.
 func MessageLimit(_ *net.UnixConn, limit int) int { return limit }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 
 // Package runtimedir is the directory that DPDK gives each process, told apart by file prefix, and the
-// telemetry socket in it: where it is, who may make it, and what becomes of it.
+// sockets in it: where it is, who may make it, and what becomes of it.
 package runtimedir
 
 import (
@@ -22,7 +22,7 @@ const SocketName = "dpdk_telemetry.v2"
 const maxPath = 107
 
 var (
-	// ErrInUse: a process that runs has this file prefix.
+	// ErrInUse: a process that runs has this file prefix, be it this one, which listens at that name already.
 	ErrInUse = errors.New("the file prefix is in use")
 	// ErrUnsafe: others could put something else in the directory's place.
 	ErrUnsafe = errors.New("not a directory that only its owner can change")
@@ -60,8 +60,8 @@ func Dir(base, prefix string) string {
 	return filepath.Join(base, "dpdk", prefix)
 }
 
-// Socket is the path of the telemetry socket in Dir.
-func Socket(base, prefix string) string { return filepath.Join(Dir(base, prefix), SocketName) }
+// Socket is the path of the socket called name in Dir.
+func Socket(base, prefix, name string) string { return filepath.Join(Dir(base, prefix), name) }
 
 // CheckPrefix says what is wrong with a prefix, which is the name of a directory.
 func CheckPrefix(prefix string) error {
@@ -71,12 +71,12 @@ func CheckPrefix(prefix string) error {
 	return nil
 }
 
-// Dial connects to the telemetry socket of a prefix.
-func Dial(base, prefix string) (*net.UnixConn, error) {
+// Dial connects to the socket of a prefix that is called name.
+func Dial(base, prefix, name string) (*net.UnixConn, error) {
 	if err := CheckPrefix(prefix); err != nil {
 		return nil, err
 	}
-	return dial(Socket(base, prefix))
+	return dial(Socket(base, prefix, name))
 }
 
 func dial(path string) (*net.UnixConn, error) {
@@ -96,10 +96,10 @@ func NotThere(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)
 }
 
-// Prefixes are those that somebody listens for.
-func Prefixes(base string) []string {
+// Prefixes are those for which somebody listens on a socket called name.
+func Prefixes(base, name string) []string {
 	var prefixes []string
-	sockets, _ := filepath.Glob(Socket(base, "*"))
+	sockets, _ := filepath.Glob(Socket(base, "*", name))
 	for _, path := range sockets {
 		if conn, err := dial(path); err == nil {
 			conn.Close()

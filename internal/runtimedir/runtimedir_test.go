@@ -33,10 +33,10 @@ func TestCheckPrefix(t *testing.T) {
 		if CheckPrefix(bad) == nil {
 			t.Errorf("prefix %q is taken", bad)
 		}
-		if _, err := Dial("/tmp", bad); err == nil || !strings.Contains(err.Error(), "file prefix is") {
+		if _, err := Dial("/tmp", bad, SocketName); err == nil || !strings.Contains(err.Error(), "file prefix is") {
 			t.Errorf("prefix %q: %v", bad, err)
 		}
-		if _, err := Listen("/tmp", bad); err == nil {
+		if _, err := Listen("/tmp", bad, SocketName); err == nil {
 			t.Errorf("prefix %q is taken", bad)
 		}
 	}
@@ -46,7 +46,7 @@ func TestCheckPrefix(t *testing.T) {
 		}
 	}
 	long := "/tmp/" + strings.Repeat("a", 100)
-	if _, err := Dial(long, "a"); err == nil || !strings.Contains(err.Error(), "at most 107") {
+	if _, err := Dial(long, "a", SocketName); err == nil || !strings.Contains(err.Error(), "at most 107") {
 		t.Errorf("a long path: %v", err)
 	}
 }
