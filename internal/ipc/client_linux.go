@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
+package ipc
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/rtap-project/rtap/internal/runtimedir"
+	"golang.org/x/sys/unix"
+)
+
+// Client is a secondary's end, until Close.
+type Client struct {
+	link    *link
+	welcome welcome
+	running sync.WaitGroup
+	once    sync.Once
+	err     error // of Close
+}
+
+// Dial joins the primary of the prefix. The error wraps ErrNoPrimary, ErrBuild, ErrFull, or what the primary's Join
+// returned. Without a deadline in ctx it takes 10 seconds at most.
+func Dial(ctx context.Context, cfg ClientConfig) (*Client, error) {
+	return dial(ctx, cfg, defaultLimits)
+}
+
+func dial(ctx context.Context, cfg ClientConfig, l limits) (*Client, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*l.handshake)
+	defer cancel()
+	for {
+		c, err := join(ctx, cfg, l)
+		if !errors.Is(err, ErrBusy) && !errors.Is(err, unix.EAGAIN) { // EAGAIN: the socket's queue is full
+			return c, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+func join(ctx context.Context, cfg ClientConfig, l limits) (*Client, error) {
+	conn, err := runtimedir.Dial(cfg.Base, cfg.Prefix, SocketName)
+	if runtimedir.NotThere(err) {
+		err = fmt.Errorf("%w with file prefix %s: there is no %s", ErrNoPrimary, cfg.Prefix,
+			runtimedir.Socket(cfg.Base, cfg.Prefix, SocketName))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("ipc: %w", err)
+	}
+	if err := runtimedir.CheckPeer(conn); err != nil && os.Geteuid() != 0 {
+		conn.Close()
+		return nil, fmt.Errorf("ipc: the primary of file prefix %s: %w", cfg.Prefix, err)
+	}
+	c := &Client{link: newLink(conn, l)}
+	c.link.rights = true
+	c.link.handle = func(op string, body json.RawMessage) (any, []int, error) {
+		if cfg.Request == nil {
+			return nil, nil, fmt.Errorf("%s: %w", op, ErrNoOp)
+		}
+		reply, err := cfg.Request(op, body)
+		return reply, nil, err
+	}
+	c.running.Go(func() {
+		c.link.fail(fmt.Errorf("%w: %w", ErrPrimaryGone, ended(c.link.read())))
+	})
+	c.running.Go(func() { c.link.work() })
+	name := cmp.Or(cfg.Name, filepath.Base(os.Args[0]))
+	if _, err := c.link.call(ctx, opHello, hello{magic, cfg.Build, name}, &c.welcome); err != nil {
+		c.stop()
+		return nil, fmt.Errorf("ipc: file prefix %s: %w", cfg.Prefix, err)
+	}
+	return c, nil
+}
+
+// ID is this process's number, 1 to MaxPeers.
+func (c *Client) ID() int { return c.welcome.ID }
+
+// PrimaryPID is the primary's process number.
+func (c *Client) PrimaryPID() int { return c.welcome.PID }
+
+// Call makes a request of the primary: body and the answer, which is decoded into reply, are JSON; nil stands for
+// none. The descriptors fds are the caller's, close-on-exec. Any goroutine may call. The error wraps ErrPrimaryGone
+// once it is gone, net.ErrClosed after Close, and is a *RemoteError if the primary answered one.
+func (c *Client) Call(ctx context.Context, op string, body, reply any) (fds []int, err error) {
+	return c.link.call(ctx, op, body, reply)
+}
+
+// Done is closed when the primary is gone, or refuses to talk on, and after Close.
+func (c *Client) Done() <-chan struct{} { return c.link.done }
+
+// Err is why Done is closed: it wraps ErrPrimaryGone, or net.ErrClosed after Close. nil before.
+func (c *Client) Err() error { return c.link.cause() }
+
+// Close says goodbye and waits until the primary has taken back what this process had, which it must not use any
+// more: 10 seconds at most, and the error says if that took longer. Closing twice does nothing.
+func (c *Client) Close() error {
+	c.once.Do(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), c.link.limits.goodbye)
+		defer cancel()
+		if _, err := c.link.call(ctx, opGoodbye, nil, nil); err != nil && !errors.Is(err, ErrPrimaryGone) {
+			c.err = fmt.Errorf("ipc: %w", err)
+		}
+		c.stop()
+	})
+	return c.err
+}
+
+func (c *Client) stop() {
+	c.link.fail(net.ErrClosed)
+	c.running.Wait()
+}

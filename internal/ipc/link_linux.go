@@ -1,0 +1,327 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
+package ipc
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/rtap-project/rtap/internal/runtimedir"
+	"golang.org/x/sys/unix"
+)
+
+// inFlight is how many requests of one side may await their answer; more wait for their turn. The other side
+// queues as many, so that it can always read on, and an answer is never stuck behind requests.
+const inFlight = 16
+
+// link is one end of a connection, alike on both sides: requests go out and answers come back, and the other way
+// round. One goroutine reads; another one handles the other side's requests, so that handling one may call.
+type link struct {
+	conn   *net.UnixConn
+	limits limits
+	size   int                                                                     // bytes of the longest message that can be sent
+	rights bool                                                                    // whether descriptors are taken, with answers
+	handle func(op string, body json.RawMessage) (reply any, fds []int, err error) // of a request
+
+	queue   chan *message // requests of the other side
+	places  chan struct{} // taken by calls that await an answer
+	writing chan struct{} // taken by who writes
+	full    time.Time     // since when nothing could be written; of who writes
+
+	mu    sync.Mutex
+	calls map[uint64]chan answer
+	last  uint64 // ID given to a call
+	err   error
+	done  chan struct{} // closed when err is set
+}
+
+// answer is what came back, with the descriptors.
+type answer struct {
+	*message
+	fds []int
+}
+
+func newLink(conn *net.UnixConn, l limits) *link {
+	return &link{conn: conn, limits: l, size: runtimedir.MessageLimit(conn, maxMessage), queue: make(chan *message, inFlight),
+		places: make(chan struct{}, inFlight), writing: make(chan struct{}, 1), calls: map[uint64]chan answer{}, done: make(chan struct{})}
+}
+
+// end makes this the end of all calls. The first reason counts.
+func (l *link) end(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.err == nil {
+		l.err = err
+		close(l.done)
+	}
+}
+
+// fail is end, and closes the connection, which ends read.
+func (l *link) fail(err error) {
+	l.end(err)
+	l.conn.Close()
+}
+
+// cause is why the link has ended, nil while it has not.
+func (l *link) cause() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.err
+}
+
+// call makes a request and decodes the answer into reply, unless that is nil. The descriptors are the caller's.
+func (l *link) call(ctx context.Context, op string, body, reply any) ([]int, error) {
+	request := (&message{Op: op}).set(body, nil)
+	if request.Error != "" {
+		return nil, fmt.Errorf("%s: %s", op, request.Error)
+	}
+	a, err := l.ask(ctx, request)
+	if err == nil && a.Error != "" {
+		err = &RemoteError{Code: a.Code, Text: a.Error}
+	}
+	if err == nil && len(a.fds) != a.FDs {
+		err = fmt.Errorf("%d descriptors of %d came: this process may have too many open (RLIMIT_NOFILE)", len(a.fds), a.FDs)
+	}
+	if err == nil && reply != nil {
+		err = json.Unmarshal(a.Body, reply)
+	}
+	if err != nil {
+		closeAll(a.fds)
+		return nil, fmt.Errorf("%s: %w", op, err)
+	}
+	return a.fds, nil
+}
+
+// ask sends a request and waits for the answer.
+func (l *link) ask(ctx context.Context, m *message) (answer, error) {
+	select {
+	case l.places <- struct{}{}:
+	case <-ctx.Done():
+		return answer{}, ctx.Err()
+	case <-l.done:
+		return answer{}, l.cause()
+	}
+	defer func() { <-l.places }()
+	ch := make(chan answer, 1)
+	l.mu.Lock()
+	l.last++
+	m.ID = l.last
+	l.calls[m.ID] = ch
+	l.mu.Unlock()
+	err := l.send(ctx, m, nil)
+	if err == nil {
+		select {
+		case a := <-ch:
+			return a, nil
+		case <-ctx.Done():
+			err = ctx.Err()
+		case <-l.done:
+			err = l.cause()
+		}
+	}
+	l.mu.Lock()
+	delete(l.calls, m.ID)
+	l.mu.Unlock()
+	select {
+	case a := <-ch: // that came in the meantime
+		return a, nil
+	default:
+		return answer{}, err
+	}
+}
+
+// route gives an answer to the call that waits for it. Nobody may: it came too late, or was not asked for.
+func (l *link) route(a answer) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	ch := l.calls[a.ID]
+	if ch == nil {
+		closeAll(a.fds)
+		return
+	}
+	delete(l.calls, a.ID)
+	ch <- a
+}
+
+// send writes a message, with descriptors. An error that the link outlives is one of this message.
+func (l *link) send(ctx context.Context, m *message, fds []int) error {
+	if err := l.cause(); err != nil {
+		return err
+	}
+	return l.post(ctx, m, fds)
+}
+
+// post is send, even if the link has ended.
+func (l *link) post(ctx context.Context, m *message, fds []int) error {
+	m.FDs = len(fds)
+	b, err := m.encode(l.size)
+	if err != nil {
+		return err
+	}
+	if len(fds) > maxFDs {
+		return fmt.Errorf("a message with %d descriptors: at most %d can be sent", len(fds), maxFDs)
+	}
+	select {
+	case l.writing <- struct{}{}:
+		defer func() { <-l.writing }()
+		return l.write(ctx, b, fds)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// write waits until the other side has room, but no longer than ctx and limits.write.
+func (l *link) write(ctx context.Context, b []byte, fds []int) error {
+	var oob []byte
+	if len(fds) > 0 {
+		oob = unix.UnixRights(fds...)
+	}
+	begin, stopped := time.Now(), make(chan struct{})
+	l.conn.SetWriteDeadline(begin.Add(l.limits.write))
+	stop := context.AfterFunc(ctx, func() {
+		l.conn.SetWriteDeadline(time.Unix(1, 0))
+		close(stopped)
+	})
+	_, _, err := l.conn.WriteMsgUnix(b, oob, nil)
+	if !stop() {
+		<-stopped // lest it stop who writes next
+	}
+	switch {
+	case err == nil:
+		l.full = time.Time{}
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		if l.full.IsZero() {
+			l.full = begin
+		}
+		if time.Since(l.full) < l.limits.write && ctx.Err() != nil {
+			return ctx.Err()
+		}
+		l.fail(fmt.Errorf("it has not read for %v", l.limits.write))
+	case errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) || errors.Is(err, net.ErrClosed):
+		l.fail(err)
+	default:
+		return err
+	}
+	return l.orCause(err)
+}
+
+// orCause is why the link has ended rather than what came of it.
+func (l *link) orCause(err error) error {
+	if err == nil {
+		return nil
+	}
+	if cause := l.cause(); cause != nil {
+		return cause
+	}
+	return err
+}
+
+// read takes messages until the connection ends, and says why it did.
+func (l *link) read() error {
+	buf := make([]byte, maxMessage+1)
+	for {
+		m, fds, err := l.receive(buf)
+		if err != nil {
+			return err
+		}
+		if m.Op == "" {
+			l.route(answer{m, fds})
+			continue
+		}
+		closeAll(fds)
+		select {
+		case l.queue <- m:
+		case <-l.done:
+			return l.cause()
+		}
+	}
+}
+
+// receive reads a message, and closes the descriptors of one that is not right.
+func (l *link) receive(buf []byte) (*message, []int, error) {
+	var oob []byte
+	if l.rights {
+		oob = make([]byte, unix.CmsgSpace(4*(maxFDs+3)))
+	}
+	n, oobn, flags, _, err := l.conn.ReadMsgUnix(buf, oob)
+	if errors.Is(err, unix.ECONNRESET) { // the kernel says so ahead of what was sent before
+		n, oobn, flags, _, err = l.conn.ReadMsgUnix(buf, oob)
+	}
+	fds := rights(oob[:max(oobn, 0)]) // of an empty message too, which is the end
+	m, err := check(buf[:max(n, 0)], flags, l.rights, err)
+	if err != nil {
+		closeAll(fds)
+		return nil, nil, err
+	}
+	return m, fds, nil
+}
+
+func check(b []byte, flags int, rights bool, err error) (*message, error) {
+	switch {
+	case err != nil:
+		return nil, err
+	case flags&unix.MSG_TRUNC != 0 || len(b) > maxMessage:
+		return nil, fmt.Errorf("a message of more than %d bytes", maxMessage)
+	case flags&unix.MSG_CTRUNC != 0 && !rights:
+		return nil, errors.New("descriptors that nobody asked for")
+	}
+	return decode(b)
+}
+
+// rights are the descriptors in control messages.
+func rights(oob []byte) (all []int) {
+	msgs, _ := unix.ParseSocketControlMessage(oob)
+	for _, m := range msgs {
+		if fds, err := unix.ParseUnixRights(&m); err == nil {
+			all = append(all, fds...)
+		}
+	}
+	return all
+}
+
+func closeAll(fds []int) {
+	for _, fd := range fds {
+		unix.Close(fd)
+	}
+}
+
+// work handles requests until the link ends, or until a goodbye, which it returns.
+func (l *link) work() *message {
+	for l.cause() == nil {
+		select {
+		case m := <-l.queue:
+			if m.Op == opGoodbye {
+				return m
+			}
+			l.answer(m.ID, m.Op, m.Body)
+		case <-l.done:
+		}
+	}
+	return nil
+}
+
+func (l *link) answer(id uint64, op string, body json.RawMessage) {
+	reply, fds, err := l.handle(op, body)
+	m := (&message{ID: id}).set(reply, err)
+	if m.Error != "" {
+		fds = nil
+	}
+	if err := l.send(context.Background(), m, fds); err != nil && l.cause() == nil {
+		l.send(context.Background(), (&message{ID: id}).set(nil, fmt.Errorf("%s: answer: %w", op, err)), nil)
+	}
+}
+
+// ended says what err of read means.
+func ended(err error) error {
+	if errors.Is(err, io.EOF) {
+		return errors.New("it has closed the connection")
+	}
+	return err
+}

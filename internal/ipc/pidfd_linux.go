@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
+package ipc
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"time"
+
+	"github.com/rtap-project/rtap/internal/runtimedir"
+	"golang.org/x/sys/unix"
+)
+
+// process is a descriptor of the process at the other end of a connection, in Go's poller.
+type process struct {
+	pid  int
+	file *os.File
+}
+
+// processOf opens the process that connected.
+func processOf(conn *net.UnixConn) (*process, error) {
+	pid, err := runtimedir.PeerPID(conn)
+	if err != nil {
+		return nil, err
+	}
+	if pid == 0 {
+		return nil, errors.New("the process is in another PID namespace, and has no number here: nobody would know when it ends")
+	}
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	fd := -1
+	if ctlErr := raw.Control(func(sock uintptr) { fd, err = openProcess(int(sock), pid) }); ctlErr != nil {
+		return nil, ctlErr
+	}
+	if err != nil {
+		return nil, fmt.Errorf("process %d: %w", pid, err)
+	}
+	return &process{pid: pid, file: os.NewFile(uintptr(fd), "pidfd")}, nil
+}
+
+// openProcess asks the socket (Linux 6.5). Before, it opens the process of that number, and looks whether the
+// connection is still open: then it has not ended, and the number was not given to another one.
+func openProcess(sock, pid int) (int, error) {
+	fd, err := unix.GetsockoptInt(sock, unix.SOL_SOCKET, unix.SO_PEERPIDFD)
+	if err == nil {
+		unix.CloseOnExec(fd)
+		return fd, unix.SetNonblock(fd, true) // which Go's poller wants
+	}
+	fd, err = unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
+	if err != nil {
+		return -1, err
+	}
+	p := []unix.PollFd{{Fd: int32(sock), Events: unix.POLLRDHUP}}
+	if n, err := unix.Poll(p, 0); n != 0 {
+		unix.Close(fd)
+		return -1, errors.Join(err, errors.New("it has closed the connection"))
+	}
+	return fd, nil
+}
+
+// wait returns true when the process has ended, and false after release.
+func (p *process) wait() bool {
+	raw, err := p.file.SyscallConn()
+	if err != nil {
+		return false
+	}
+	err = raw.Read(func(fd uintptr) bool {
+		n, _ := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+		return n > 0
+	})
+	return err == nil
+}
+
+// release ends wait.
+func (p *process) release() { p.file.SetReadDeadline(time.Unix(1, 0)) }
+
+func (p *process) close() { p.file.Close() }

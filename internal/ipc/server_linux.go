@@ -1,0 +1,302 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
+package ipc
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unicode"
+
+	"github.com/rtap-project/rtap/internal/runtimedir"
+)
+
+// Server is the primary's end, until Close.
+type Server struct {
+	cfg      ServerConfig
+	limits   limits
+	log      *slog.Logger
+	listener *runtimedir.Listener
+	done     chan struct{}
+	running  sync.WaitGroup
+
+	mu      sync.Mutex
+	closed  bool
+	joining []*link             // have not yet said who they are, the oldest first
+	peers   [MaxPeers + 1]*Peer // by ID
+}
+
+// Peer is a secondary, from Join to Leave.
+type Peer struct {
+	server  *Server
+	link    *link
+	process *process
+	id      int
+	name    string
+	gave    atomic.Bool // it was sent descriptors
+	left    atomic.Bool
+}
+
+// Listen makes the socket of the prefix and serves it until Close. The error wraps runtimedir.ErrInUse while another
+// process of this prefix runs.
+func Listen(cfg ServerConfig) (*Server, error) { return listen(cfg, defaultLimits) }
+
+func listen(cfg ServerConfig, l limits) (*Server, error) {
+	if cfg.Handler == nil || len(cfg.Build) > maxBuild {
+		return nil, fmt.Errorf("ipc: a build of %d bytes, and a handler: %v; want at most %d bytes, and a handler",
+			len(cfg.Build), cfg.Handler != nil, maxBuild)
+	}
+	listener, err := runtimedir.Listen(cfg.Base, cfg.Prefix, SocketName)
+	if err != nil {
+		return nil, fmt.Errorf("ipc: %w", err)
+	}
+	s := &Server{cfg: cfg, limits: l, log: logger(cfg.Log), listener: listener, done: make(chan struct{})}
+	s.running.Go(s.accept)
+	return s, nil
+}
+
+// Path is that of the socket.
+func (s *Server) Path() string { return s.listener.Path() }
+
+// Close ends all connections, calls Leave for each peer, waits for that, and removes the socket. Closing twice does
+// nothing.
+func (s *Server) Close() error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		s.running.Wait()
+		return nil
+	}
+	s.closed = true
+	close(s.done)
+	for _, l := range s.joining {
+		l.fail(net.ErrClosed)
+	}
+	for _, p := range s.peers {
+		if p != nil {
+			p.process.release()
+		}
+	}
+	s.mu.Unlock()
+	err := s.listener.Close()
+	s.running.Wait()
+	return err
+}
+
+// accept lets processes knock.
+func (s *Server) accept() {
+	for {
+		conn, err := s.listener.Accept()
+		var refused *runtimedir.RefusedError
+		switch {
+		case err == nil:
+			s.greet(newLink(conn, s.limits))
+		case errors.Is(err, net.ErrClosed):
+			return
+		case errors.As(err, &refused):
+			s.log.Warn("secondary process refused", "error", err)
+		default:
+			s.log.Warn("cannot accept secondary processes", "error", err)
+			select { // such as want of descriptors
+			case <-s.done:
+				return
+			case <-time.After(100 * time.Millisecond):
+			}
+		}
+	}
+}
+
+// greet gives a process the time to say who it is. If too many take theirs, the one goes that has for longest.
+func (s *Server) greet(l *link) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		l.conn.Close()
+		return
+	}
+	if len(s.joining) >= s.limits.joining {
+		s.joining[0].refuse(1, ErrBusy)
+		s.joining = s.joining[1:]
+	}
+	s.joining = append(s.joining, l)
+	s.running.Go(func() {
+		m, err := s.hear(l)
+		if err != nil {
+			s.log.Warn("secondary process refused", "error", err)
+			l.refuse(1, err)
+			return
+		}
+		if p, err := s.join(l, m); err != nil {
+			s.log.Warn("secondary process refused", "error", err)
+			l.refuse(m.ID, err)
+		} else {
+			p.live(m.ID)
+		}
+	})
+}
+
+// refuse says why, and ends the connection.
+func (l *link) refuse(id uint64, err error) {
+	l.post(context.Background(), (&message{ID: id}).set(nil, err), nil)
+	l.fail(err)
+}
+
+// hear waits for the first message.
+func (s *Server) hear(l *link) (*message, error) {
+	l.conn.SetReadDeadline(time.Now().Add(s.limits.handshake))
+	m, _, err := l.receive(make([]byte, maxMessage+1))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if i := slices.Index(s.joining, l); i >= 0 {
+		s.joining = slices.Delete(s.joining, i, i+1)
+	}
+	if err != nil {
+		return nil, ended(err)
+	}
+	return m, l.conn.SetReadDeadline(time.Time{})
+}
+
+// join finds the process that said m a number, if it may have one.
+func (s *Server) join(l *link, m *message) (*Peer, error) {
+	var h hello
+	if err := json.Unmarshal(m.Body, &h); m.Op != opHello || err != nil || h.Magic != magic {
+		return nil, errors.New("this is the control socket of an rtap primary process, and the peer no rtap process")
+	}
+	if h.Build != s.cfg.Build {
+		return nil, fmt.Errorf("this program is rtap %s, the primary of prefix %s is rtap %s: run the same build: %w",
+			printable(h.Build), s.cfg.Prefix, s.cfg.Build, ErrBuild)
+	}
+	process, err := processOf(l.conn)
+	if err != nil {
+		return nil, err
+	}
+	p := &Peer{server: s, link: l, process: process, name: printable(h.Name)}
+	if err := s.place(p); err != nil {
+		process.close()
+		return nil, err
+	}
+	l.handle = p.request
+	if err := s.cfg.Handler.Join(p); err != nil {
+		s.remove(p)
+		return nil, err
+	}
+	return p, nil
+}
+
+// printable is what may be shown of what a process calls itself.
+func printable(s string) string {
+	clean := func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}
+	runes := []rune(s)
+	for i, r := range runes {
+		runes[i] = clean(r)
+	}
+	return string(runes[:min(len(runes), maxName)])
+}
+
+func (s *Server) place(p *Peer) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id := 1; id <= MaxPeers && !s.closed; id++ {
+		if s.peers[id] == nil {
+			s.peers[id], p.id = p, id
+			return nil
+		}
+	}
+	if s.closed {
+		return ErrPrimaryGone
+	}
+	return fmt.Errorf("%w: %d", ErrFull, MaxPeers)
+}
+
+func (s *Server) remove(p *Peer) {
+	s.mu.Lock()
+	s.peers[p.id] = nil
+	s.mu.Unlock()
+	p.process.close()
+}
+
+// ID is 1 to MaxPeers. Another process may have it after Leave.
+func (p *Peer) ID() int { return p.id }
+
+// PID is the number of the process.
+func (p *Peer) PID() int { return p.process.pid }
+
+// Name is what the process calls itself.
+func (p *Peer) Name() string { return p.name }
+
+func (p *Peer) String() string { return fmt.Sprintf("%s (process %d)", p.name, p.PID()) }
+
+// Left reports, in Leave, whether the process does not use any more what it was given: false means that it is the
+// server that is closed, while the process lives.
+func (p *Peer) Left() bool { return p.left.Load() }
+
+// Call makes a request of the secondary: body and the answer, which is decoded into reply, are JSON. Any goroutine
+// may call; nil stands for none. The error wraps ErrPeerGone once the process has left or broken the connection.
+func (p *Peer) Call(ctx context.Context, op string, body, reply any) error {
+	if _, err := p.link.call(ctx, op, body, reply); err != nil {
+		return fmt.Errorf("%v: %w", p, err)
+	}
+	return nil
+}
+
+func (p *Peer) request(op string, body json.RawMessage) (any, []int, error) {
+	reply, fds, err := p.server.cfg.Handler.Request(p, op, body)
+	if len(fds) > 0 {
+		p.gave.Store(true)
+	}
+	return reply, fds, err
+}
+
+// live serves a peer until it has left. id is that of its hello.
+func (p *Peer) live(id uint64) {
+	l := p.link
+	l.send(context.Background(), (&message{ID: id}).set(welcome{p.id, os.Getpid()}, nil), nil)
+	var goodbye *message
+	var reading, working sync.WaitGroup
+	reading.Go(func() {
+		err := ended(l.read())
+		l.fail(fmt.Errorf("%w: %w", ErrPeerGone, err))
+	})
+	working.Go(func() {
+		goodbye = l.work()
+		if goodbye != nil || !p.gave.Load() {
+			p.left.Store(true)
+			p.process.release()
+		}
+	})
+	if p.process.wait() {
+		p.left.Store(true)
+		l.fail(fmt.Errorf("%w: it has ended", ErrPeerGone))
+	}
+	if p.server.isClosed() {
+		l.fail(net.ErrClosed)
+	}
+	working.Wait()
+	l.end(ErrPeerGone)
+	p.server.cfg.Handler.Leave(p)
+	p.server.remove(p)
+	if goodbye != nil {
+		l.post(context.Background(), &message{ID: goodbye.ID}, nil)
+	}
+	l.conn.Close()
+	reading.Wait()
+}
+
+func (s *Server) isClosed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closed
+}
