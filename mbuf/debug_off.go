@@ -7,6 +7,7 @@ package mbuf
 // debug is constant so that the compiler drops the checks.
 const debug = false
 
-func debugAlloc(*header, *Mbuf) {}
-func debugFree(*Mbuf)           {}
-func debugHome(*header, *Mbuf)  {}
+func debugAlloc(*header, *Mbuf)    {}
+func debugFree(*Mbuf)              {}
+func debugHome(*header, *Mbuf)     {}
+func debugReclaim(*header, uint32) {}

@@ -2,7 +2,11 @@
 
 package mbuf
 
-import "errors"
+import (
+	"errors"
+
+	"github.com/rtap-project/rtap/internal/shm"
+)
 
 // Errors of this package. They are fixed values, so that returning one costs
 // nothing; compare with errors.Is.
@@ -24,6 +28,12 @@ var (
 	ErrExternal = errors.New("mbuf: external buffer")
 	// ErrInUse: the pool cannot be closed while its mbufs or caches are out.
 	ErrInUse = errors.New("mbuf: in use")
+	// ErrTaken: another process has that end of the ring.
+	ErrTaken = errors.New("mbuf: taken")
+	// ErrAddress: the addresses that a pool must be mapped at are in use in this process.
+	ErrAddress = shm.ErrTaken
+	// ErrLayout: what a descriptor gave is not what this build of the package makes.
+	ErrLayout = errors.New("mbuf: memory of another kind")
 	// ErrConfig: a field of Config has a value that cannot work.
 	ErrConfig = errors.New("mbuf: bad configuration")
 )

@@ -10,24 +10,24 @@ import (
 
 // header is the start of a pool's mapping. The memory behind it is
 //
-//	header | links [count]uint64 | states (debug builds) | elements
+//	header | operations | links [count]uint64 | states (debug builds) | elements
 //
-// and everything in it is an offset or an index, so the list works wherever a
-// process maps it. (The mbufs themselves hold addresses: processes that share
-// packets map the file at the same place.)
+// The list is made of offsets and indices. The mbufs themselves hold addresses,
+// so processes that share them map the file at the same place.
 //
-// The free list is a Treiber stack. head is {tag, index}; links[i] is
+// The free list is a Treiber stack. head is {tag, who, index}; links[i] is
 // {depth, index of the next free element}, depth being the number of elements
 // from i down to the bottom. A link does not change while its element is in
 // the list, so the depth of the first element is the length of the list: a
 // separate count would go wrong when a process is killed between the two
 // updates. Taking or returning any number of elements is one compare-and-swap
 // of head, before which nothing has happened and after which all has: there
-// is no state in between for a killed process to leave behind.
+// is no state in between for a killed process to leave behind. What such a
+// process held is another matter: see seat.go.
 //
 // The tag changes with every update and keeps a slow goroutine from swapping
 // in a successor it read before others took and returned the same element; it
-// would have to sleep through exactly 2³² updates to be fooled.
+// would have to sleep through a multiple of 2²⁸ updates to be fooled.
 type header struct {
 	// Written once, by NewPool.
 	magic    uint64
@@ -44,7 +44,13 @@ type header struct {
 	headroom uint16
 	nameLen  uint32
 	name     [maxName]byte
-	_        [120]byte
+	maker    uint64 // identity of the process that made the pool
+	id       uint64 // of the pool
+	opsOff   uint64
+	base     uint64 // address of the mapping
+	layout   uint32 // layoutVersion
+	cacheLen uint32 // Config.CacheSize
+	_        [80]byte
 
 	// Each on its own pair of cache lines: the adjacent-line prefetcher
 	// fetches two.
@@ -57,8 +63,31 @@ type header struct {
 const (
 	poolMagic = 0x6c6f6f7070617472 // "rtappool"
 	maxName   = 64
+	// layoutVersion changes with whatever processes must agree on.
+	layoutVersion = 1<<8 | uint32(unsafe.Sizeof(uintptr(0)))
+)
+
+// The parts of head, from the top: tag, who made the update (0: the pool's maker,
+// else an operation record of a seat) and the index of the first element.
+const (
+	indexBits = 26
+	whoBits   = 10
+	whoShift  = indexBits
+	tagShift  = indexBits + whoBits
 	// none is the index that ends the list. It is above any count.
-	none = 0xffffffff
+	none     = 1<<indexBits - 1
+	whoMask  = (1<<whoBits - 1) << whoShift
+	maxCount = none - 1
+)
+
+// The parts of a link: depth and next of an element in the list or on the way
+// there, or else, with the top bit set, who holds it. The maker does not say so
+// of what it takes: its links stay as they were.
+const (
+	heldBit   = 1 << 63
+	depthMask = 1<<31 - 1
+	// ringHolder is added to a ring's number.
+	ringHolder = 64
 )
 
 // The mutable words must be 8-byte aligned on 32-bit machines too, and apart.
@@ -84,22 +113,41 @@ func (h *header) indexAt(addr uintptr) uint32 {
 	return uint32(hi)
 }
 
+func indexOf(head uint64) uint32 { return uint32(head) & none }
+
+// depth is that of a link, 0 of an element that somebody holds.
+func depth(link uint64) uint64 {
+	if link&heldBit != 0 {
+		return 0
+	}
+	return link >> 32
+}
+
 // pop takes up to len(dst) mbufs off the list and returns how many.
 func (h *header) pop(dst []*Mbuf) int {
+	if h.maker != self {
+		return seatOf(h).pop(dst)
+	}
 	for {
 		head := h.head.Load()
-		i, n := uint32(head), 0
-		for n < len(dst) && i < h.count {
-			dst[n] = h.mbuf(i)
-			i = uint32(h.link(i).Load())
-			n++
-		}
-		// Links read after others changed the list may be stale; then so is
-		// head, and the swap fails.
-		if n == 0 || h.head.CompareAndSwap(head, nextHead(head, i)) {
+		i, n := h.walk(head, dst)
+		if n == 0 || h.swap(head, nextHead(head, 0, i)) {
 			return n
 		}
 	}
+}
+
+// walk fills dst with the first elements of the list and returns the index
+// of the one behind them, and how many there were. Links read after others
+// changed the list may be stale; then so is head, and the swap fails.
+func (h *header) walk(head uint64, dst []*Mbuf) (uint32, int) {
+	i, n := indexOf(head), 0
+	for n < len(dst) && i < h.count {
+		dst[n] = h.mbuf(i)
+		i = uint32(h.link(i).Load())
+		n++
+	}
+	return i, n
 }
 
 // push returns mbufs of this pool to the list. The last one will be the
@@ -108,44 +156,59 @@ func (h *header) push(src []*Mbuf) {
 	if len(src) == 0 {
 		return
 	}
+	if h.maker != self {
+		seatOf(h).push(src)
+		return
+	}
 	for {
 		head := h.head.Load()
-		next, depth := uint32(head), uint64(0)
-		if next < h.count {
-			depth = h.link(next).Load() >> 32
-		}
+		next, depth := h.top(head)
 		for _, m := range src {
 			depth++
 			i := h.index(m)
 			h.link(i).Store(depth<<32 | uint64(next))
 			next = i
 		}
-		if h.head.CompareAndSwap(head, nextHead(head, next)) {
+		if h.swap(head, nextHead(head, 0, next)) {
 			return
 		}
 	}
 }
 
-func nextHead(head uint64, i uint32) uint64 {
-	return (head>>32+1)<<32 | uint64(i)
+// top returns the index and the depth of the first element, 0 for none.
+func (h *header) top(head uint64) (uint32, uint64) {
+	i := indexOf(head)
+	if i < h.count {
+		return i, depth(h.link(i).Load())
+	}
+	return i, 0
+}
+
+// nextHead follows head in an update by who that puts i first.
+func nextHead(head, who uint64, i uint32) uint64 {
+	return (head>>tagShift+1)<<tagShift | who<<whoShift | uint64(i&none)
+}
+
+// swap replaces head, once it is on record who made it.
+func (h *header) swap(head, next uint64) bool {
+	if head&whoMask != 0 && !h.help(head) {
+		return false
+	}
+	return h.head.CompareAndSwap(head, next)
 }
 
 // length returns the number of mbufs in the list. With others at work it is
 // the length at some moment during the call; if they leave no quiet moment,
 // an estimate.
 func (h *header) length() int {
-	n := 0
+	n := uint64(0)
 	for range 1000 {
 		head := h.head.Load()
-		if uint32(head) >= h.count {
-			return 0
-		}
-		n = int(h.link(uint32(head)).Load() >> 32)
-		if h.head.Load() == head {
+		if _, n = h.top(head); h.head.Load() == head {
 			break
 		}
 	}
-	return n
+	return int(n)
 }
 
 // drain empties a list that is complete, so that nobody can take from it any
@@ -153,11 +216,10 @@ func (h *header) length() int {
 func (h *header) drain() bool {
 	for {
 		head := h.head.Load()
-		i := uint32(head)
-		if i >= h.count || h.link(i).Load()>>32 != uint64(h.count) {
+		if _, n := h.top(head); n != uint64(h.count) {
 			return false
 		}
-		if h.head.CompareAndSwap(head, nextHead(head, none)) {
+		if h.swap(head, nextHead(head, 0, none)) {
 			return true
 		}
 	}

@@ -10,13 +10,13 @@ func TestTagTellsListsApart(t *testing.T) {
 	p := newPool(t, Config{Count: 8, DataRoom: 1})
 	h := p.hdr
 	before := h.head.Load()
-	successor := uint32(h.link(uint32(before)).Load())
+	successor := uint32(h.link(indexOf(before)).Load())
 	a, b := p.Alloc(), p.Alloc() // b is that successor
 	a.Free()
-	if uint32(h.head.Load()) != uint32(before) {
+	if indexOf(h.head.Load()) != indexOf(before) {
 		t.Fatal("the freed mbuf is not on top")
 	}
-	if h.head.CompareAndSwap(before, nextHead(before, successor)) {
+	if h.head.CompareAndSwap(before, nextHead(before, 0, successor)) {
 		t.Error("an mbuf in use was swapped into the list")
 	}
 	b.Free()
@@ -25,9 +25,9 @@ func TestTagTellsListsApart(t *testing.T) {
 // The tag wraps without touching the index.
 func TestTagWraps(t *testing.T) {
 	p := newPool(t, Config{Count: 8, DataRoom: 1})
-	p.hdr.head.Store(0xffffffff<<32 | uint64(uint32(p.hdr.head.Load())))
+	p.hdr.head.Store(0xfffffff<<tagShift | p.hdr.head.Load()&none)
 	m := p.Alloc()
-	if tag := p.hdr.head.Load() >> 32; tag != 0 {
+	if tag := p.hdr.head.Load() >> tagShift; tag != 0 {
 		t.Errorf("tag %x", tag)
 	}
 	m.Free()

@@ -51,7 +51,7 @@ func newHeapPoolUnchecked(t testing.TB, cfg Config) *Pool {
 	words := make([]uint64, g.size/8+16)
 	first := (64 - uintptr(unsafe.Pointer(&words[0]))%64) % 64 / 8
 	mem := unsafe.Slice((*byte)(unsafe.Pointer(&words[first])), g.size)
-	return newPoolIn(mem, -1, cfg, g)
+	return newPoolIn(mem, cfg, g)
 }
 
 func closePool(t testing.TB, p *Pool) {
@@ -96,7 +96,7 @@ func checkFree(t testing.TB, p *Pool) {
 // checkList walks the list and looks at what DPDK promises of free mbufs.
 func checkList(t testing.TB, h *header) {
 	t.Helper()
-	for i, n := uint32(h.head.Load()), h.count; i < h.count && n > 0; n-- {
+	for i, n := indexOf(h.head.Load()), h.count; i < h.count && n > 0; n-- {
 		m := h.mbuf(i)
 		if m.RefCnt != 1 || m.Next != nil || m.NbSegs != 1 {
 			t.Errorf("free mbuf %d: RefCnt %d, Next %p, NbSegs %d", i, m.RefCnt, m.Next, m.NbSegs)

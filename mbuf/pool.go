@@ -6,8 +6,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"unsafe"
+
+	"github.com/rtap-project/rtap/internal/shm"
 )
 
 // Defaults of Config.
@@ -57,13 +60,15 @@ type Region struct {
 type Pool struct {
 	cfg Config // with the defaults filled in
 
-	hdr *header // nil once closed; set under mu
+	hdr  *header // nil once closed; set under mu
+	proc int     // 0: the pool's maker
+	base uintptr
 
-	mu      sync.Mutex // control plane only
-	mem     []byte
-	fd      int
+	mu      sync.Mutex  // control plane only
+	mem     *shm.Memory // nil once closed, and in Go memory
 	regions []Region
 	caches  map[*Cache]struct{}
+	rings   map[*Ring]struct{}
 }
 
 // withDefaults fills in the zero fields and checks the others.
@@ -93,8 +98,8 @@ func (c Config) validate() error {
 	switch {
 	case len(c.Name) > maxName:
 		return bad("Name", c.Name, "64 bytes or less")
-	case c.Count < 1 || uint64(c.Count) >= none:
-		return bad("Count", c.Count, "1 to 4294967294")
+	case c.Count < 1 || c.Count > maxCount:
+		return bad("Count", c.Count, fmt.Sprintf("1 to %d", maxCount))
 	case c.Headroom < 0 || c.Headroom >= MaxBufLen:
 		return bad("Headroom", c.Headroom, "-1 (none) to 65534")
 	case c.DataRoom < 1 || c.DataRoom+c.Headroom > MaxBufLen:
@@ -109,13 +114,14 @@ func (c Config) validate() error {
 
 // geometry is where things lie in a pool's memory, in bytes.
 type geometry struct {
-	linksOff, stateOff, elemsOff, elemSize, size uint64
+	opsOff, linksOff, stateOff, elemsOff, elemSize, size uint64
 }
 
 func (c Config) geometry() geometry {
 	const line = 64
 	up := func(n uint64) uint64 { return (n + line - 1) &^ (line - 1) }
-	g := geometry{linksOff: uint64(unsafe.Sizeof(header{}))}
+	g := geometry{opsOff: uint64(unsafe.Sizeof(header{}))}
+	g.linksOff = g.opsOff + seats*opsPerSeat*uint64(unsafe.Sizeof(operation{}))
 	end := g.linksOff + up(uint64(c.Count)*8)
 	if debug {
 		g.stateOff = end
@@ -143,22 +149,30 @@ func NewPool(cfg Config) (*Pool, error) {
 		return nil, err
 	}
 	g := cfg.geometry()
-	mem, fd, err := mapMemory(cfg.Name, g.size, cfg.Hugepages)
+	mem, err := shm.New(cfg.Name, g.size, cfg.Hugepages)
 	if err != nil {
 		return nil, fmt.Errorf("mbuf: pool %q: %d bytes of memory (%d mbufs of %d bytes): %w",
 			cfg.Name, g.size, cfg.Count, g.elemSize, err)
 	}
-	return newPoolIn(mem, fd, cfg, g), nil
+	p := newPoolIn(mem.Bytes(), cfg, g)
+	p.mem = mem
+	return p, nil
 }
 
 // newPoolIn makes a pool in memory that is there, zeroed and aligned to a
 // cache line.
-func newPoolIn(mem []byte, fd int, cfg Config, g geometry) *Pool {
+func newPoolIn(mem []byte, cfg Config, g geometry) *Pool {
 	h := (*header)(unsafe.Pointer(unsafe.SliceData(mem)))
 	h.init(cfg, g)
+	return poolOf(h, cfg, 0)
+}
+
+// poolOf returns process proc's handle on a pool.
+func poolOf(h *header, cfg Config, proc int) *Pool {
 	return &Pool{
-		cfg: cfg, hdr: h, mem: mem, fd: fd, caches: make(map[*Cache]struct{}),
-		regions: regions(uintptr(unsafe.Pointer(h.mbuf(0))), uintptr(g.elemSize), uintptr(cfg.Count)),
+		cfg: cfg, hdr: h, proc: proc, base: uintptr(unsafe.Pointer(h)),
+		caches: make(map[*Cache]struct{}), rings: make(map[*Ring]struct{}),
+		regions: regions(uintptr(unsafe.Pointer(h.mbuf(0))), uintptr(h.elemSize), uintptr(cfg.Count)),
 	}
 }
 
@@ -179,7 +193,9 @@ func (h *header) init(cfg Config, g geometry) {
 	h.dataRoom, h.privSize = uint16(cfg.DataRoom), uint16(cfg.PrivSize)
 	h.headroom, h.bufLen = uint16(cfg.Headroom), uint16(cfg.Headroom+cfg.DataRoom)
 	h.elemSize, h.elemsOff = g.elemSize, g.elemsOff
-	h.linksOff, h.stateOff = g.linksOff, g.stateOff
+	h.opsOff, h.linksOff, h.stateOff = g.opsOff, g.linksOff, g.stateOff
+	h.maker, h.id, h.base = self, rand.Uint64(), uint64(uintptr(unsafe.Pointer(h)))
+	h.layout, h.cacheLen = layoutVersion, uint32(cfg.CacheSize)
 	h.recip = ^uint64(0)/g.elemSize + 1
 	h.nameLen = uint32(copy(h.name[:], cfg.Name))
 	fresh := Mbuf{DataOff: h.headroom, RefCnt: 1, NbSegs: 1, Port: PortInvalid}
@@ -245,7 +261,10 @@ func (p *Pool) SizeBytes() uint64 { return p.cfg.geometry().size }
 func (p *Pool) FD() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.fd
+	if p.mem == nil {
+		return -1
+	}
+	return p.mem.FD()
 }
 
 // Regions returns the memory all the mbufs and their buffers lie in, for
@@ -257,8 +276,8 @@ func (p *Pool) Regions() []Region {
 	return append([]Region(nil), p.regions...)
 }
 
-// AvailCount returns the number of free mbufs, those in caches included
-// (rte_mempool_avail_count). Exact when nobody allocates or frees meanwhile.
+// AvailCount returns the number of free mbufs, those in this process's caches
+// included (rte_mempool_avail_count). Exact when nobody allocates or frees meanwhile.
 // It takes a lock and is not for the data path.
 func (p *Pool) AvailCount() int {
 	p.mu.Lock()
@@ -270,20 +289,34 @@ func (p *Pool) avail() int {
 	if p.hdr == nil {
 		return 0
 	}
-	n := p.hdr.length()
+	return min(p.hdr.length()+p.cached(), p.cfg.Count)
+}
+
+// cached is the number of mbufs in this process's caches.
+func (p *Pool) cached() int {
+	n := 0
 	for c := range p.caches {
 		n += int(c.level.Load())
 	}
-	return min(n, p.cfg.Count)
+	return n
 }
 
 // InUseCount returns the number of mbufs that are not free: Count less
-// AvailCount, 0 once the pool is closed.
+// AvailCount, those that other processes or rings have included. In a process
+// that has the pool from [AttachPool] it is the number that this process holds
+// outside its caches. 0 once the pool is closed. Not for the data path.
 func (p *Pool) InUseCount() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.hdr == nil {
 		return 0
+	}
+	return p.inUse()
+}
+
+func (p *Pool) inUse() int {
+	if p.proc != 0 {
+		return max(p.hdr.held(p.proc)-p.cached(), 0)
 	}
 	return p.cfg.Count - p.avail()
 }
@@ -310,11 +343,37 @@ func (p *Pool) Close() error {
 	if p.hdr == nil {
 		return nil
 	}
-	if len(p.caches) > 0 || !p.hdr.drain() {
-		return fmt.Errorf("mbuf: pool %q: %d of %d mbufs and %d caches: %w",
-			p.cfg.Name, p.cfg.Count-p.avail(), p.cfg.Count, len(p.caches), ErrInUse)
+	if p.busy() {
+		return fmt.Errorf("mbuf: pool %q: %s: %w", p.cfg.Name, p.holdings(), ErrInUse)
 	}
-	mem, fd := p.mem, p.fd
-	p.hdr, p.mem, p.fd, p.regions = nil, nil, -1, nil
-	return unmapMemory(mem, fd)
+	mem := p.mem
+	if p.proc != 0 {
+		leaveSeat(p.hdr)
+	}
+	p.hdr, p.mem, p.regions = nil, nil, nil
+	if mem == nil {
+		return nil
+	}
+	return mem.Close()
+}
+
+// busy reports whether something of the pool is in use. If not, nobody can take
+// anything any more.
+func (p *Pool) busy() bool {
+	if len(p.caches) > 0 || len(p.rings) > 0 {
+		return true
+	}
+	if p.proc != 0 {
+		return p.inUse() > 0
+	}
+	return !p.hdr.drain()
+}
+
+// holdings says what keeps the pool open.
+func (p *Pool) holdings() string {
+	s := fmt.Sprintf("%d of %d mbufs and %d caches", p.inUse(), p.cfg.Count, len(p.caches))
+	if len(p.rings) > 0 {
+		s += fmt.Sprintf(" and %d rings", len(p.rings))
+	}
+	return s
 }

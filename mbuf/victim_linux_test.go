@@ -3,35 +3,35 @@
 package mbuf
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
+	"strconv"
 	"testing"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/rtap-project/rtap/internal/nettest"
 )
 
-// victimEnv makes the test program map the pool of its parent, descriptor 3,
-// and take and return mbufs until it is killed.
+// victimEnv makes the test program join the pool of its parent, descriptor 3,
+// at the address that it says, and take and return mbufs until it is killed.
 const victimEnv = "RTAP_MBUF_VICTIM"
 
 func victim() {
-	var st unix.Stat_t
-	if unix.Fstat(3, &st) != nil {
-		os.Exit(1)
-	}
-	mem, err := unix.Mmap(3, 0, int(st.Size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	base, err := strconv.ParseUint(os.Getenv(victimEnv), 16, 64)
 	if err != nil {
 		os.Exit(1)
 	}
-	// Not where the parent has it: the list must not care.
-	h := (*header)(unsafe.Pointer(&mem[0]))
+	p, err := AttachPool(3, uintptr(base), 1)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	bufs := make([]*Mbuf, 50)
 	for n := 1; ; n = n%50 + 1 {
-		h.push(bufs[:h.pop(bufs[:n])])
+		p.FreeBulk(bufs[:p.AllocBulk(bufs[:n])])
 	}
 }
 
@@ -45,9 +45,9 @@ func TestKilledProcess(t *testing.T) {
 			t.Fatal(err)
 		}
 		// Its updates show in the tag.
-		before := p.hdr.head.Load() >> 32
+		before := p.hdr.head.Load() >> tagShift
 		nettest.Eventually(t, 20*time.Second, "the other process starts", func() bool {
-			return p.hdr.head.Load()>>32-before > 100
+			return p.hdr.head.Load()>>tagShift-before > 100
 		})
 		bufs := make([]*Mbuf, 30)
 		for range 500 * (round + 1) {
@@ -57,7 +57,8 @@ func TestKilledProcess(t *testing.T) {
 			t.Fatal(err)
 		}
 		_ = cmd.Wait() // says that it was killed
-		recoverLost(t, p)
+		p.Reclaim(1)
+		checkFree(t, p)
 	}
 	checkFree(t, p)
 }
@@ -74,7 +75,7 @@ func victimCommand(t *testing.T, p *Pool) *exec.Cmd {
 	file := os.NewFile(uintptr(fd), "pool")
 	t.Cleanup(func() { file.Close() })
 	cmd := exec.Command(exe, "-test.run=^$")
-	cmd.Env = append(os.Environ(), victimEnv+"=1")
+	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%x", victimEnv, p.Base()))
 	cmd.ExtraFiles = []*os.File{file}
 	t.Cleanup(func() {
 		if cmd.Process != nil && cmd.ProcessState == nil {
@@ -83,31 +84,4 @@ func victimCommand(t *testing.T, p *Pool) *exec.Cmd {
 		}
 	})
 	return cmd
-}
-
-// recoverLost walks the list, which nobody changes now, and pushes what is
-// not in it.
-func recoverLost(t *testing.T, p *Pool) {
-	t.Helper()
-	h := p.hdr
-	free := make(map[uint32]bool)
-	for i := uint32(h.head.Load()); i != none; {
-		if i >= h.count || free[i] {
-			t.Fatalf("element %d of %d after %d others: out of range or twice", i, h.count, len(free))
-		}
-		free[i] = true
-		link := h.link(i).Load()
-		if depth := int(link >> 32); depth != h.length()-len(free)+1 {
-			t.Fatalf("element %d: depth %d, %d before it, length %d", i, depth, len(free)-1, h.length())
-		}
-		i = uint32(link)
-	}
-	if len(free) != h.length() || len(free) < p.Count()-50 {
-		t.Fatalf("%d elements in the list, length %d", len(free), h.length())
-	}
-	for i := range h.count {
-		if !free[i] {
-			h.push([]*Mbuf{h.mbuf(i)})
-		}
-	}
 }

@@ -1,41 +1,16 @@
 // SPDX-License-Identifier: BSD-3-Clause
 
-package mbuf
+package shm
 
 import (
 	"bytes"
 	"errors"
 	"fmt"
-	"math"
 	"os"
 	"strconv"
 
 	"golang.org/x/sys/unix"
 )
-
-// mapMemory makes a memory file of size bytes, takes all its pages and maps
-// it. The file can be neither shrunk nor grown: a process that shares it
-// cannot make ours fault.
-func mapMemory(name string, size uint64, huge bool) ([]byte, int, error) {
-	if size > math.MaxInt-(1<<30) {
-		return nil, -1, fmt.Errorf("more than an address space: %w", unix.ENOMEM)
-	}
-	fd, err := memfd("rtap:"+name, huge)
-	if err != nil {
-		return nil, -1, err
-	}
-	mem, err := fillAndMap(fd, int64(size), huge)
-	if err != nil {
-		unix.Close(fd)
-		return nil, -1, err
-	}
-	return mem, fd, nil
-}
-
-func unmapMemory(mem []byte, fd int) error {
-	err := unix.Munmap(mem)
-	return errors.Join(err, unix.Close(fd))
-}
 
 // memfd calls memfd_create(2). MFD_NOEXEC_SEAL is new in Linux 6.3; without
 // it newer kernels warn, and refuse if vm.memfd_noexec is 2.
@@ -75,11 +50,7 @@ func fillAndMap(fd int, size int64, huge bool) ([]byte, error) {
 	if _, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, seals); err != nil {
 		return nil, fmt.Errorf("fcntl F_ADD_SEALS: %w", err)
 	}
-	mem, err := unix.Mmap(fd, 0, int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_POPULATE)
-	if err != nil {
-		return nil, fmt.Errorf("mmap: %w", err)
-	}
-	return mem, nil
+	return place(fd, int(size))
 }
 
 // allocateStep is how much is asked for at once. A signal, such as the runtime's
