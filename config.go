@@ -79,8 +79,21 @@ type Config struct {
 	// Engine to use. Empty means EngineAuto.
 	Engine Engine
 
-	// Port is the number that received mbufs carry in Mbuf.Port.
+	// Port is the number that received mbufs carry in Mbuf.Port, and by which other processes attach.
 	Port uint16
+
+	// FilePrefix publishes the port: other processes of this user, and root's, may attach to it by this name and
+	// Port (see Attach). It is DPDK's --file-prefix, the name of a directory in RuntimeDir/dpdk. All ports
+	// of one process may have the same; no two processes may. Empty means that the port is this process's alone.
+	FilePrefix string
+
+	// RuntimeDir is where. Empty means as DPDK finds it: $RUNTIME_DIRECTORY, /var/run for root,
+	// $XDG_RUNTIME_DIR, /tmp.
+	RuntimeDir string
+
+	// MayLease is asked before a process is given queues that it wants to lease; what it returns is the
+	// process's error. It must not call the Device's methods. nil means that all may.
+	MayLease func(who Process, queues []int) error
 
 	// Log gets what the control plane has to say: the engine that was taken
 	// and why, what had to be done without, each change of the link (see

@@ -9,7 +9,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
+	"github.com/rtap-project/rtap/internal/ipc"
 	"github.com/rtap-project/rtap/internal/netns"
 	"github.com/rtap-project/rtap/internal/pktio"
 	"github.com/rtap-project/rtap/internal/rtnl"
@@ -63,13 +65,30 @@ type Device struct {
 
 	counters []*counters // of every queue pair there ever was
 	link     linkStats
+
+	// Of a published port.
+	group     *group
+	area      *area
+	rings     map[string]*ring
+	listeners map[*ipc.Peer]func() // who is told of events, and how that ends
+	lastLease uint64
+
+	// Of a secondary.
+	far          *far
+	orphaned     atomic.Bool // the primary is gone
+	leasing      sync.Mutex  // one operation at a time that asks the primary and changes things here; taken before mu
+	mtu          int         // that the slots are fit for
+	revokedEarly map[uint64]bool
 }
 
 // pair is a queue pair: one descriptor, one queue each way.
 type pair struct {
-	tap *tuntap.Queue
+	tap *tuntap.Queue // of a secondary, nil unless the queue is leased
 	rx  *RxQueue
 	tx  *TxQueue
+
+	lease *lease // at the primary: who else polls it, nil if nobody does
+	id    uint64 // at a secondary: of its lease
 }
 
 // Start opens the interface and starts it with cfg.Queues queue pairs. It is
@@ -127,10 +146,14 @@ func Open(cfg Config) (*Device, error) {
 		return nil, fmt.Errorf("rtap: open: %w", err)
 	}
 	d := &Device{cfg: cfg, name: cfg.Name, carrier: !cfg.NoCarrier}
+	if err := d.publish(); err != nil {
+		return nil, errors.Join(d.opErr("open", -1, err), d.withdraw(), d.release())
+	}
 	if err := d.open(); err != nil {
 		d.events.stop()
-		return nil, errors.Join(d.opErr("open", -1, err), d.release())
+		return nil, errors.Join(d.opErr("open", -1, err), d.withdraw(), d.release())
 	}
+	d.show()
 	cfg.Log.Info("port opened", "interface", d.name, "ifindex", d.index, "engine", d.engine.Name(), "reason", d.engineReason())
 	return d, nil
 }
@@ -179,8 +202,20 @@ func (d *Device) create() error {
 	return errors.Join(ns.Do(d.attach), ns.Close())
 }
 
-// attach makes the interface or, if there is one of that name, adopts it.
+// attach is attachOnce. Under a file prefix, a primary that has just died may have left secondaries, which keep the
+// interface until they notice.
 func (d *Device) attach() (err error) {
+	const patience, pause = 2 * time.Second, 10 * time.Millisecond
+	for begin := time.Now(); ; time.Sleep(pause) {
+		err = d.attachOnce()
+		if !errors.Is(err, syscall.EBUSY) || d.group == nil || time.Since(begin) > patience {
+			return err
+		}
+	}
+}
+
+// attachOnce makes the interface or, if there is one of that name, adopts it.
+func (d *Device) attachOnce() (err error) {
 	d.keep, err = tuntap.Attach(d.cfg.Name, tuntap.Options{Exclusive: true})
 	if !errors.Is(err, syscall.EBUSY) {
 		return err
@@ -230,6 +265,8 @@ func (d *Device) setUpLink() error {
 // always knows. The caller holds mu.
 func (d *Device) locate() error {
 	switch {
+	case d.far != nil:
+		return ErrSecondary
 	case d.state == stateClosed:
 		return ErrClosed
 	case d.gone.Load():
@@ -336,6 +373,8 @@ func (d *Device) Err() error {
 		return ErrClosed
 	case d.gone.Load():
 		return ErrGone
+	case d.orphaned.Load():
+		return ErrPrimaryGone
 	}
 	return nil
 }
@@ -348,12 +387,19 @@ func (d *Device) Err() error {
 // An error says what could not be given back; Close again tries that again. In
 // particular, mbufs of the device's own pool that the program still holds keep
 // that pool mapped.
+//
+// Processes that are attached lose the port: what they have leased is revoked first. Of a secondary, Close
+// gives back what it leased and detaches; see AttachWith.
 func (d *Device) Close() error {
+	if d.far != nil {
+		return d.closeFar()
+	}
 	d.events.stop() // without the lock, for which it may be waiting
+	err := d.dismiss()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.shut.Store(true)
-	var err error
+	err = errors.Join(err, d.closeRings())
 	if d.state == stateStarted {
 		err = d.stop()
 	}
@@ -388,5 +434,7 @@ func (d *Device) release() error {
 		err = errors.Join(err, e)
 		return e == nil
 	})
+	err = errors.Join(err, d.area.close())
+	d.area = nil
 	return err
 }

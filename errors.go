@@ -6,6 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/rtap-project/rtap/internal/ipc"
+	"github.com/rtap-project/rtap/mbuf"
 )
 
 // Errors of the control plane, wrapped in an [OpError].
@@ -24,9 +27,40 @@ var (
 	ErrQueueNotSetUp = errors.New("queue is not set up")
 	// ErrGone: the interface was deleted (ip link del). Only Close is left.
 	ErrGone = errors.New("interface is gone")
+	// ErrSecondary: only the primary can; this process is attached to its port.
+	ErrSecondary = errors.New("this process is a secondary: only the primary can")
+	// ErrPrimary: only a secondary can; this process opened the port itself.
+	ErrPrimary = errors.New("this process is the port's primary: only a secondary can")
+	// ErrPrimaryGone: the process that had opened the port has closed it or ended. Only Close is left.
+	ErrPrimaryGone = ipc.ErrPrimaryGone
+	// ErrNoPrimary: no process has published ports under that file prefix.
+	ErrNoPrimary = ipc.ErrNoPrimary
+	// ErrBuild: the primary is another build of rtap.
+	ErrBuild = ipc.ErrBuild
+	// ErrNoPort: the primary has no such port.
+	ErrNoPort = errors.New("no such port")
+	// ErrLeased: another process has leased a queue.
+	ErrLeased = errors.New("leased by another process")
+	// ErrRevoked: the primary took the queue back.
+	ErrRevoked = errors.New("the primary took it back")
+	// ErrLeaseDenied: the primary's Config.MayLease says no.
+	ErrLeaseDenied = errors.New("the primary does not lease it")
+	// ErrNoRing: the port has no ring of that name.
+	ErrNoRing = errors.New("no such ring")
 	// ErrNoXStat: there is no extended statistic of that name or id.
 	ErrNoXStat = errors.New("no such extended statistic")
 )
+
+// Errors that a primary's answer carries to the secondary.
+func init() {
+	for code, err := range map[string]error{
+		"closed": ErrClosed, "started": ErrStarted, "stopped": ErrStopped, "released": ErrReleased, "not configured": ErrNotConfigured,
+		"gone": ErrGone, "no port": ErrNoPort, "leased": ErrLeased, "lease denied": ErrLeaseDenied, "no ring": ErrNoRing,
+		"taken": mbuf.ErrTaken,
+	} {
+		ipc.Register(code, err)
+	}
+}
 
 // OpError is the error of a Device operation.
 type OpError struct {
@@ -69,4 +103,12 @@ func (d *Device) opErr(op string, queue int, err error) error {
 		return nil
 	}
 	return &OpError{Op: op, Interface: d.name, Queue: queue, Err: err}
+}
+
+// failed is opErr for what does not hold Device.mu.
+func (d *Device) failed(op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &OpError{Op: op, Interface: d.Name(), Queue: -1, Err: err}
 }

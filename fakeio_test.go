@@ -54,7 +54,7 @@ func (w fakeWriter) Write(descs []pktio.Desc, failed []pktio.Completion) (taken,
 // fakeRx and fakeTx are queues over a fake engine, open for bursts.
 func fakeRx(t testing.TB, e *fakeEngine, cfg RxConfig, mtu int) *RxQueue {
 	t.Helper()
-	d := &Device{engine: e, counters: []*counters{{}}}
+	d := &Device{engine: e, counters: []*counters{newCounters(&pairCounters{})}}
 	q, err := d.newRxQueue(0, -1, cfg)
 	must(t, err)
 	must(t, q.fit(rxShape{mtu: mtu, hdrLen: hdrLen}))
@@ -65,7 +65,7 @@ func fakeRx(t testing.TB, e *fakeEngine, cfg RxConfig, mtu int) *RxQueue {
 
 func fakeTx(t testing.TB, e *fakeEngine, cfg TxConfig) *TxQueue {
 	t.Helper()
-	d := &Device{engine: e, counters: []*counters{{}}}
+	d := &Device{engine: e, counters: []*counters{newCounters(&pairCounters{})}}
 	q, err := d.newTxQueue(0, -1, cfg)
 	must(t, err)
 	q.gate.open()

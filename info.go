@@ -59,8 +59,11 @@ type Info struct {
 const minDataRoom = 128
 
 // Info describes the port. It may be called at any time; of a closed port the
-// engine is empty.
+// engine is empty. In a secondary that has leased queues, it is that of these.
 func (d *Device) Info() Info {
+	if d.far != nil {
+		return d.farInfo()
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	desc := DescLimits{Max: MaxRingSize, Min: 1, Align: 1, SegMax: maxSegs}
@@ -81,6 +84,22 @@ func (d *Device) Info() Info {
 	if d.engine != nil {
 		info.Engine = Engine(d.engine.Name())
 		info.EngineReason = d.engineReason()
+	}
+	return info
+}
+
+// farInfo is the primary's Info with the engine of this process, if it has leased anything. When the primary is gone,
+// little is known.
+func (d *Device) farInfo() Info {
+	info := Info{Driver: "net_rtap"}
+	err := d.ask("info", request{}, &info)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err != nil {
+		info.Name, info.IfIndex, info.RxQueues, info.TxQueues = d.name, d.index, len(d.pairs), len(d.pairs)
+	}
+	if d.engine != nil {
+		info.Engine, info.EngineReason = Engine(d.engine.Name()), d.engineReason()
 	}
 	return info
 }

@@ -44,6 +44,10 @@ func (d *Device) control(op string, f func(c *rtnl.Conn, index int) error) error
 // Link reads the interface's state (rte_eth_link_get).
 func (d *Device) Link() (LinkStatus, error) {
 	var s LinkStatus
+	if d.far != nil {
+		err := d.ask("link", request{}, &s)
+		return s, d.failed("read link of", err)
+	}
 	err := d.control("read link of", func(c *rtnl.Conn, index int) error {
 		l, err := c.Link(index)
 		s = statusOf(l)
@@ -102,8 +106,14 @@ func (d *Device) SetTxQueueLen(packets int) error {
 // queues' slots large enough first (rte_eth_dev_set_mtu). Packets may flow
 // meanwhile; a burst that comes at the moment of the change returns 0. An MTU
 // that somebody else raises (ip link set mtu) is followed as soon as the kernel
-// says so; longer frames that are received before that count in ierrors.
+// says so; longer frames that are received before that count in ierrors. Processes that
+// have leased queues are told first, and must have answered.
 func (d *Device) SetMTU(mtu int) error {
+	if d.far == nil && mtu > 0 && mtu <= MaxMTU {
+		if err := d.fitLeases(mtu); err != nil { // without the lock
+			return d.failed("set mtu of", err)
+		}
+	}
 	return d.control("set mtu of", func(c *rtnl.Conn, index int) error {
 		if err := checkRange("mtu", mtu, MinMTU, MaxMTU); err != nil {
 			return err
@@ -142,6 +152,13 @@ func (d *Device) followMTU(mtu int) error {
 		return err
 	}
 	return d.boundLRO()
+}
+
+// followMTUElsewhere has the processes that lease queues do the same.
+func (d *Device) followMTUElsewhere(mtu int) {
+	if err := d.fitLeases(mtu); err != nil {
+		d.cfg.Log.Warn("frames of the new MTU cannot be received by another process", "interface", d.Name(), "mtu", mtu, "error", err)
+	}
 }
 
 // tooSmall reports whether the slots of an Rx queue cannot take frames of that MTU.

@@ -39,6 +39,9 @@ func (d *Device) Configure(cfg PortConfig) error {
 
 // stopped reports why a stopped, open device is not what we have.
 func (d *Device) stopped() error {
+	if d.far != nil {
+		return ErrSecondary
+	}
 	switch d.state {
 	case stateClosed:
 		return ErrClosed
@@ -92,7 +95,7 @@ func (d *Device) grow(n int) error {
 			}
 			d.pairs = append(d.pairs, &pair{tap: q})
 			if len(d.counters) < len(d.pairs) {
-				d.counters = append(d.counters, &counters{})
+				d.counters = append(d.counters, newCounters(d.area.pair(len(d.counters))))
 			}
 			if err := q.Disable(); err != nil {
 				return err
@@ -394,17 +397,23 @@ func (d *Device) interrupts(running bool) error {
 
 // Stop brings the link down and ends the flow of packets (rte_eth_dev_stop).
 // Packets that wait in the kernel's queues are dropped. Bursts that run are
-// waited for; later ones return 0. Stopping a stopped port does nothing.
+// waited for; later ones return 0. Stopping a stopped port does nothing. While other
+// processes have leased queues it is ErrLeased, which names them: see Revoke.
 func (d *Device) Stop() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	switch d.state {
-	case stateClosed:
+	switch {
+	case d.far != nil:
+		return d.opErr("stop", -1, ErrSecondary)
+	case d.state == stateClosed:
 		return d.opErr("stop", -1, ErrClosed)
-	case stateStarted:
-		return d.opErr("stop", -1, d.stop())
+	case d.state != stateStarted:
+		return nil
 	}
-	return nil
+	if err := d.unleased(); err != nil {
+		return d.opErr("stop", -1, err)
+	}
+	return d.opErr("stop", -1, d.stop())
 }
 
 func (d *Device) stop() error {

@@ -74,7 +74,7 @@ type RxQueue struct {
 
 func (d *Device) newRxQueue(i, fd int, cfg RxConfig) (*RxQueue, error) {
 	q := &RxQueue{dev: d, port: d.cfg.Port, index: i, depth: cfg.Ring, memory: cfg.Memory, alloc: cfg.Memory, expect: 1,
-		stats: &d.counters[i].rx, intr: rxIntr{fd: fd}}
+		stats: d.counters[i].rx, intr: rxIntr{fd: fd}}
 	if q.room = cfg.Memory.DataRoom(); q.room < minDataRoom {
 		return nil, &ConfigError{"RxConfig.Memory.DataRoom", q.room, fmt.Sprintf("at least %d", minDataRoom)}
 	}
@@ -171,6 +171,15 @@ func (q *RxQueue) drain() {
 		free(q.spare)
 	}
 	q.filled, q.spare = 0, q.spare[:0]
+}
+
+// rest gives everything back while another process polls the queue. The gate is shut.
+func (q *RxQueue) rest() {
+	q.drain()
+	if q.cache != nil {
+		q.cache.Flush()
+	}
+	q.expect, q.idle = 1, 0
 }
 
 func (q *RxQueue) close() error {

@@ -44,14 +44,23 @@ func (s *QueueStats) add(o QueueStats) {
 
 // counters of queue pair i outlive its queues, so that a port's totals survive
 // reconfiguration. The Rx half is written by the goroutine that polls, the Tx
-// half by the one that sends; any may read. Each half has cache lines of its own.
+// half by the one that sends; any may read.
 type counters struct {
+	rx *rxCounters
+	tx *txCounters
+
+	base pairCounts // as of ResetStats; under Device.mu
+}
+
+func newCounters(p *pairCounters) *counters { return &counters{rx: &p.rx, tx: &p.tx} }
+
+// pairCounters are the counters themselves, which may be in memory that processes share. Each half
+// has cache lines of its own.
+type pairCounters struct {
 	rx rxCounters
 	_  [64]byte
 	tx txCounters
 	_  [64]byte
-
-	base pairCounts // as of ResetStats; under Device.mu
 }
 
 type rxCounters struct {
@@ -113,6 +122,11 @@ func (s *linkStats) see(l rtnl.Link) uint64 {
 // Stats reads the port's counters. Bursts may run meanwhile and are not slowed.
 // Of a deleted interface, IMissed is what was last seen.
 func (d *Device) Stats() (Stats, error) {
+	if d.far != nil {
+		var s Stats
+		err := d.ask("stats", request{}, &s)
+		return s, d.failed("read stats of", err)
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	s, _, err := d.readStats()
@@ -158,8 +172,16 @@ func (d *Device) missed() (uint64, error) {
 // QueueStats reads the counters of queue pair i, which may have been
 // configured away meanwhile.
 func (d *Device) QueueStats(i int) (QueueStats, error) {
+	if d.far != nil {
+		var s QueueStats
+		err := d.ask("queue stats", request{Queues: []int{i}}, &s)
+		return s, d.failed("read stats of", err)
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.state == stateClosed {
+		return QueueStats{}, d.opErr("read stats of", i, ErrClosed)
+	}
 	if i < 0 || i >= len(d.counters) {
 		return QueueStats{}, d.opErr("read stats of", i, fmt.Errorf("%w with a queue %d", ErrNotConfigured, i))
 	}
@@ -171,6 +193,9 @@ func (d *Device) QueueStats(i int) (QueueStats, error) {
 // window (rte_eth_stats_reset and rte_eth_xstats_reset, which are one here). Bursts may
 // run meanwhile; each counts wholly before or wholly after.
 func (d *Device) ResetStats() error {
+	if d.far != nil {
+		return d.failed("reset stats of", d.ask("reset stats", request{}, nil))
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.state == stateClosed {

@@ -49,7 +49,7 @@ const iovecsPerPacket = 4
 func (d *Device) newTxQueue(i, fd int, cfg TxConfig) (*TxQueue, error) {
 	q := &TxQueue{
 		dev:     d,
-		stats:   &d.counters[i].tx,
+		stats:   d.counters[i].tx,
 		free:    cfg.Free,
 		regions: cfg.Regions,
 		descs:   make([]pktio.Desc, cfg.Ring),

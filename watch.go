@@ -23,7 +23,7 @@ import (
 type events struct {
 	dev  *Device
 	keep *tuntap.Queue // Device's; it is closed after the goroutine has ended
-	w    *rtnl.Watcher
+	w    *rtnl.Watcher // nil in a secondary
 	done chan struct{} // closed when the goroutine has ended
 
 	// The goroutine's.
@@ -51,14 +51,19 @@ func (d *Device) watch() (*events, error) {
 	return e, nil
 }
 
+// newFarEvents is for a port of another process, which says what happens: there is no goroutine.
+func newFarEvents(d *Device) *events { return &events{dev: d} }
+
 // stop ends the goroutine and all subscriptions. It may be called more than once, and by a callback, but not by
 // who holds Device.mu.
 func (e *events) stop() {
 	if e == nil {
 		return
 	}
-	e.w.Close()
-	<-e.done
+	if e.w != nil {
+		e.w.Close()
+		<-e.done
+	}
 	for _, q := range e.end() {
 		q.cut()
 	}
@@ -81,7 +86,9 @@ func (e *events) subscribe(q *feed) {
 		q.end()
 		return
 	}
-	q.since, _ = e.w.Ask() // after Close it is about to end
+	if e.w != nil {
+		q.since, _ = e.w.Ask() // after Close it is about to end
+	}
 	e.feeds = append(e.feeds, q)
 }
 
@@ -260,5 +267,6 @@ func (d *Device) followLink(ev *Event) {
 			d.cfg.Log.Warn("frames of the new MTU cannot be received", "interface", ev.After.Name,
 				"mtu", ev.After.MTU, "error", err)
 		}
+		d.followMTUElsewhere(ev.After.MTU)
 	}
 }

@@ -178,13 +178,16 @@ func errnoXStats[T any](at func(name, about string, i int) xstat[T], table []err
 // the checksum each add up to its packets. Bursts may run meanwhile and are not slowed. Of a
 // deleted interface the values are the last; of a closed port the error is ErrClosed.
 func (d *Device) XStats() ([]XStat, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
 	all, err := d.xstats()
-	return all, d.opErr("read xstats of", -1, err)
+	return all, d.failed("read xstats of", err)
 }
 
 func (d *Device) xstats() ([]XStat, error) {
+	if d.far != nil {
+		return d.farXStats()
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	stats, pairs, err := d.readStats()
 	if err != nil {
 		return nil, err
@@ -192,6 +195,34 @@ func (d *Device) xstats() ([]XStat, error) {
 	rx, tx := make([]rxView, len(d.pairs)), make([]txView, len(d.pairs))
 	for i := range d.pairs {
 		rx[i], tx[i] = rxView{pairs[i].rx, d.counters[i].rx.window.Load()}, txView{pairs[i].tx}
+	}
+	return listXStats(&stats, rx, tx), nil
+}
+
+// farXStats asks the primary, for some queues at a time: what is said of one queue is of one moment.
+func (d *Device) farXStats() ([]XStat, error) {
+	var stats Stats
+	var rx []rxView
+	var tx []txView
+	for queues := 1; len(rx) < queues; {
+		var c countsReply
+		if err := d.ask("counts", request{Queues: []int{len(rx)}}, &c); err != nil {
+			return nil, err
+		}
+		if len(rx) == 0 {
+			stats = c.Stats
+		}
+		if queues = c.Queues; len(c.Pairs) == 0 {
+			break
+		}
+		for _, p := range c.Pairs {
+			var r rxView
+			var t txView
+			copy(r.counts[:], p.Rx)
+			copy(t.counts[:], p.Tx)
+			r.window = p.Window
+			rx, tx = append(rx, r), append(tx, t)
+		}
 	}
 	return listXStats(&stats, rx, tx), nil
 }
@@ -221,17 +252,15 @@ func appendXStats[T any](all []XStat, prefix string, table []xstat[T], v *T) []X
 // XStatNames are the names of what XStats reads, in its order, which is that of the ids
 // (rte_eth_xstats_get_names).
 func (d *Device) XStatNames() ([]string, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
 	names, err := d.xstatNames()
-	return names, d.opErr("read xstat names of", -1, err)
+	return names, d.failed("read xstat names of", err)
 }
 
 func (d *Device) xstatNames() ([]string, error) {
-	if d.state == stateClosed {
-		return nil, ErrClosed
+	n, err := d.queues()
+	if err != nil {
+		return nil, err
 	}
-	n := len(d.pairs)
 	all := listXStats(&Stats{}, make([]rxView, n), make([]txView, n))
 	names := make([]string, len(all))
 	for i, x := range all {
@@ -240,19 +269,32 @@ func (d *Device) xstatNames() ([]string, error) {
 	return names, nil
 }
 
+// queues is how many queue pairs the port has.
+func (d *Device) queues() (int, error) {
+	if d.far != nil {
+		var c countsReply
+		err := d.ask("counts", request{Queues: []int{MaxQueues}}, &c)
+		return c.Queues, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.state == stateClosed {
+		return 0, ErrClosed
+	}
+	return len(d.pairs), nil
+}
+
 // XStatsByID reads those of ids, in their order and all at the same time
 // (rte_eth_xstats_get_by_id). An id that is none is ErrNoXStat.
 func (d *Device) XStatsByID(ids []int) ([]uint64, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
 	all, err := d.xstats()
 	if err != nil {
-		return nil, d.opErr("read xstats of", -1, err)
+		return nil, d.failed("read xstats of", err)
 	}
 	values := make([]uint64, len(ids))
 	for i, id := range ids {
 		if id < 0 || id >= len(all) {
-			return nil, d.opErr("read xstats of", -1, fmt.Errorf("%w: id %d: want 0 to %d", ErrNoXStat, id, len(all)-1))
+			return nil, d.failed("read xstats of", fmt.Errorf("%w: id %d: want 0 to %d", ErrNoXStat, id, len(all)-1))
 		}
 		values[i] = all[id].Value
 	}
@@ -262,15 +304,13 @@ func (d *Device) XStatsByID(ids []int) ([]uint64, error) {
 // XStatID finds a statistic by its name (rte_eth_xstats_get_id_by_name). A name that is none
 // is ErrNoXStat; those of queues are there while the port is configured with the queue.
 func (d *Device) XStatID(name string) (int, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
 	names, err := d.xstatNames()
 	if err != nil {
-		return -1, d.opErr("find xstat of", -1, err)
+		return -1, d.failed("find xstat of", err)
 	}
 	id := slices.Index(names, name)
 	if id < 0 {
-		return -1, d.opErr("find xstat of", -1, fmt.Errorf("%w: %q: XStatNames has them all", ErrNoXStat, name))
+		return -1, d.failed("find xstat of", fmt.Errorf("%w: %q: XStatNames has them all", ErrNoXStat, name))
 	}
 	return id, nil
 }

@@ -285,7 +285,7 @@ func TestXStatsMoment(t *testing.T) {
 		m.CopyIn(frame(60, 0), pool)
 		copy(m.Bytes(), []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff})
 	}
-	var c counters
+	c := newCounters(&pairCounters{})
 	var ws workers
 	var p pending
 	var bursts atomic.Int64

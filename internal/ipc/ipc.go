@@ -66,9 +66,8 @@ type Handler interface {
 	// Join is called when a process has said who it is. An error turns it away, with that text and code. It must
 	// not Call the peer, which is not listening yet.
 	Join(p *Peer) error
-	// Request answers a request: reply is marshalled as JSON, and the descriptors fds, which stay the handler's, are
-	// given to the peer. They must stay open until the peer has left, or the next call of Request for it. Request
-	// may Call any peer, this one too.
+	// Request answers a request: reply is marshalled as JSON, and the descriptors fds are given to the peer and
+	// closed here. Request may Call any peer, this one too.
 	Request(p *Peer, op string, body json.RawMessage) (reply any, fds []int, err error)
 	// Leave is called once for each Join that returned nil: the process has ended, has said goodbye, or has broken
 	// the connection before any descriptor was sent to it. No Request runs any more, and none will. Server.Close calls

@@ -64,7 +64,7 @@ func (h *primary) Request(p *Peer, op string, body json.RawMessage) (any, []int,
 		json.Unmarshal(body, &n)
 		fds := make([]int, n)
 		for i := range fds {
-			fds[i] = int(h.file.Fd())
+			fds[i], _ = unix.FcntlInt(h.file.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 		}
 		return n, fds, nil
 	case "callback":
@@ -134,7 +134,7 @@ func TestCalls(t *testing.T) {
 				t.Errorf("not close-on-exec, %v", err)
 			}
 		}
-		closeAll(fds)
+		CloseAll(fds)
 	}
 	if _, err := c.Call(t.Context(), "nothing", nil, nil); !errors.Is(err, ErrNoOp) {
 		t.Error(err)

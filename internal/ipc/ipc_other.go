@@ -67,3 +67,6 @@ func (*Client) Err() error { return errLinux }
 
 // Close is of Linux only.
 func (*Client) Close() error { return errLinux }
+
+// CloseAll is of Linux only.
+func CloseAll([]int) {}

@@ -93,7 +93,7 @@ func (l *link) call(ctx context.Context, op string, body, reply any) ([]int, err
 		err = json.Unmarshal(a.Body, reply)
 	}
 	if err != nil {
-		closeAll(a.fds)
+		CloseAll(a.fds)
 		return nil, fmt.Errorf("%s: %w", op, err)
 	}
 	return a.fds, nil
@@ -143,7 +143,7 @@ func (l *link) route(a answer) {
 	defer l.mu.Unlock()
 	ch := l.calls[a.ID]
 	if ch == nil {
-		closeAll(a.fds)
+		CloseAll(a.fds)
 		return
 	}
 	delete(l.calls, a.ID)
@@ -235,7 +235,7 @@ func (l *link) read() error {
 			l.route(answer{m, fds})
 			continue
 		}
-		closeAll(fds)
+		CloseAll(fds)
 		select {
 		case l.queue <- m:
 		case <-l.done:
@@ -257,7 +257,7 @@ func (l *link) receive(buf []byte) (*message, []int, error) {
 	fds := rights(oob[:max(oobn, 0)]) // of an empty message too, which is the end
 	m, err := check(buf[:max(n, 0)], flags, l.rights, err)
 	if err != nil {
-		closeAll(fds)
+		CloseAll(fds)
 		return nil, nil, err
 	}
 	return m, fds, nil
@@ -286,7 +286,8 @@ func rights(oob []byte) (all []int) {
 	return all
 }
 
-func closeAll(fds []int) {
+// CloseAll closes descriptors, such as those that Call returned.
+func CloseAll(fds []int) {
 	for _, fd := range fds {
 		unix.Close(fd)
 	}
@@ -310,6 +311,7 @@ func (l *link) work() *message {
 func (l *link) answer(id uint64, op string, body json.RawMessage) {
 	reply, fds, err := l.handle(op, body)
 	m := (&message{ID: id}).set(reply, err)
+	defer CloseAll(fds)
 	if m.Error != "" {
 		fds = nil
 	}

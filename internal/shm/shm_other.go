@@ -18,3 +18,6 @@ func New(string, uint64, bool) (*Memory, error) { return nil, errLinuxOnly }
 func Attach(int, uintptr) (*Memory, error) { return nil, errLinuxOnly }
 
 func unmap([]byte, int) error { return nil }
+
+// Dup fails: Linux only.
+func Dup(int) (int, error) { return -1, errLinuxOnly }

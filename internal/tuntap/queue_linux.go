@@ -16,6 +16,9 @@ type Queue struct {
 	fd int // -1 once closed
 }
 
+// FromFD makes a Queue of a descriptor that another process has attached and sent. The Queue owns it.
+func FromFD(fd int) *Queue { return &Queue{fd: fd} }
+
 // FD returns the descriptor, for reads, writes and polls. The Queue keeps it: do not close it. It is -1
 // after Close.
 func (q *Queue) FD() int { return q.fd }

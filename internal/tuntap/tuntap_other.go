@@ -50,6 +50,9 @@ func (*Queue) SetOffload(offloads uint32) error { return errLinuxOnly }
 // SetVnetHdrSize returns an error that wraps [errors.ErrUnsupported].
 func (*Queue) SetVnetHdrSize(size int) error { return errLinuxOnly }
 
+// FromFD returns a Queue of which nothing works.
+func FromFD(fd int) *Queue { return &Queue{} }
+
 // Features returns an error that wraps [errors.ErrUnsupported].
 func (*Queue) Features() (uint32, error) { return 0, errLinuxOnly }
 
