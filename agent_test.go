@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -237,7 +238,7 @@ func agentMain() int {
 // obey does one thing.
 func (s *agentState) obey(o order) (d done, err error) {
 	dev := s.ports[o.Port]
-	if dev == nil && o.Op != "attach" {
+	if dev == nil && !slices.Contains([]string{"attach", "open", "all", "rounds", "build"}, o.Op) {
 		return d, fmt.Errorf("not attached to port %d", o.Port)
 	}
 	switch o.Op {
@@ -253,6 +254,29 @@ func (s *agentState) obey(o order) (d done, err error) {
 			s.events = append(s.events, e)
 		})
 		d.Info = dev.Info()
+	case "open": // is the primary itself: as many queues, in that namespace
+		dev, err = Start(Config{FilePrefix: s.prefix, RuntimeDir: s.dir, Port: o.Port, Name: "killme", NetNS: o.Ring, Queues: o.Queues[0]})
+		if err != nil {
+			return d, err
+		}
+		s.ports[o.Port] = dev
+	case "all": // what a worker does: on one queue, with N mbufs kept, and a ring
+		for _, op := range []string{"attach", "lease", "consume", "keep", "echo"} {
+			o.Op = op
+			if _, err := s.obey(o); err != nil {
+				return d, err
+			}
+		}
+	case "rounds": // attaches, leases and detaches
+		for range o.N {
+			if err := s.round(o); err != nil {
+				return d, err
+			}
+		}
+	case "build": // pretends to be another one
+		version = "0.0.0-other"
+		o.Op = "attach"
+		return s.obey(o)
 	case "detach":
 		if err = dev.Close(); err == nil {
 			delete(s.ports, o.Port)
@@ -336,6 +360,15 @@ func (s *agentState) echo(rx *RxQueue, tx *TxQueue) {
 			runtime.Gosched()
 		}
 	})
+}
+
+func (s *agentState) round(o order) error {
+	dev, err := AttachWith(AttachConfig{FilePrefix: s.prefix, RuntimeDir: s.dir, Port: o.Port})
+	if err != nil {
+		return err
+	}
+	_, ringErr := dev.Producer(o.Ring)
+	return errors.Join(dev.Lease(o.Queues...), ringErr, dev.Close())
 }
 
 func (s *agentState) say(dev *Device, o order) error {

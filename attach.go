@@ -427,6 +427,9 @@ func (d *Device) Return(queues ...int) error {
 	}
 	d.leasing.Lock()
 	defer d.leasing.Unlock()
+	if d.orphaned.Load() {
+		return d.failed("return queues of", ErrPrimaryGone)
+	}
 	ids, err := d.dropQueues(queues)
 	if len(ids) > 0 {
 		err = errors.Join(err, d.ask("return", request{Leases: ids}, nil))

@@ -7,6 +7,8 @@ package rtap
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -17,7 +19,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rtap-project/rtap/internal/ipc"
 	"github.com/rtap-project/rtap/internal/nettest"
+	"github.com/rtap-project/rtap/internal/traffic"
 	"github.com/rtap-project/rtap/mbuf"
 )
 
@@ -319,5 +323,257 @@ func TestMTUWhileLeased(t *testing.T) {
 			t.Errorf("%d bytes came back of %d", len(got), size)
 		}
 	}
+	a.quit()
+}
+
+// TestForwardTogether: the primary and two secondaries forward between two ports at once, each on a queue of its own.
+// Every packet arrives, whole and in the order of its flow.
+func TestForwardTogether(t *testing.T) {
+	s := newStage(t, 3)
+	far := s.open(1, 3)
+	packets := nettest.Scale(3000)
+	must(t, s.SetTxQueueLen(packets+100))
+	var ws workers
+	defer ws.stop()
+	agents := []*agent{s.agent("one"), s.agent("two")}
+	for i, a := range agents {
+		a.attach(0)
+		a.attach(1)
+		a.lease(0, i+1)
+		a.lease(1, i+1)
+		a.do(order{Op: "forward", Port: 0, N: 1, Queues: []int{i + 1}})
+		a.do(order{Op: "say", Queues: []int{i + 1}, N: i + 1}) // flows go to the queues of their number
+	}
+	s.send(0, flow(0, 64))
+	rx, tx, bufs := s.RxQueue(0), far.TxQueue(0), s.bufs(32)
+	ws.loop(func() {
+		n := rx.Burst(bufs)
+		mbuf.FreeBulk(bufs[tx.Burst(bufs[:n]):n])
+	})
+	far.capturer()
+	var senders workers
+	var sent [3]int
+	for i := range sent {
+		inj, err := traffic.NewInjector(s.ns, s.index)
+		must(t, err)
+		defer inj.Close()
+		senders.loop(func() {
+			if sent[i] < packets {
+				f := flow(i, 80)
+				binary.BigEndian.PutUint32(f[60:], uint32(sent[i]))
+				if inj.Inject(f) == nil {
+					sent[i]++
+				}
+			}
+		})
+	}
+	var next [3]int
+	for range 3 * packets {
+		f := far.captured(1)[0]
+		i := int(binary.BigEndian.Uint16(f[34:])) - 10000
+		if i < 0 || i > 2 {
+			t.Fatalf("captured % x", f)
+		}
+		want := flow(i, 80)
+		binary.BigEndian.PutUint32(want[60:], uint32(next[i]))
+		if !bytes.Equal(f, want) {
+			t.Fatalf("flow %d: captured % x, want % x", i, f, want)
+		}
+		next[i]++
+	}
+	senders.stop()
+	for i := range 3 {
+		st, err := s.QueueStats(i)
+		must(t, err)
+		if st.IPackets != uint64(packets) {
+			t.Errorf("queue %d received %d packets of %d", i, st.IPackets, packets)
+		}
+	}
+	if st, err := far.Stats(); err != nil || st.OPackets != uint64(3*packets) {
+		t.Errorf("the far port counted %+v, %v", st, err)
+	}
+	for _, a := range agents {
+		a.quit()
+	}
+	ws.stop()
+	s.attached(0)
+	s.accounts(0, s.port, far)
+}
+
+// TestRings: packets go to another process and come back, in order, and those of several segments, with shared buffers, and
+// of other pools.
+func TestRings(t *testing.T) {
+	s := newStage(t, 2)
+	must(t, s.MakeRing("up", 100, nil))
+	must(t, s.MakeRing("up-back", 100, s.pool))
+	var bad *ConfigError
+	if err := s.MakeRing("up", 8, nil); !errors.As(err, &bad) {
+		t.Errorf("a second ring of that name: %v", err)
+	}
+	a := s.agent("one")
+	a.attach(0)
+	a.do(order{Op: "consume", Ring: "up"})
+	a.fails(ErrNoRing, order{Op: "consume", Ring: "down"})
+	to, err := s.Producer("up")
+	must(t, err)
+	from, err := s.Consumer("up-back")
+	must(t, err)
+	_, err = s.Consumer("up")
+	wantIs(t, err, mbuf.ErrTaken)
+	if !strings.Contains(err.Error(), fmt.Sprintf("one (process %d)", a.cmd.Process.Pid)) {
+		t.Error(err)
+	}
+	_, err = s.Producer("nothing")
+	wantIs(t, err, ErrNoRing)
+
+	shared := s.pool.Alloc()
+	shared.Append(100)
+	foreign := s.port.pool
+	packet := func(i int) *mbuf.Mbuf {
+		var m *mbuf.Mbuf
+		switch i % 4 {
+		case 0:
+			m = s.pool.Alloc()
+		case 1: // of another pool
+			m = foreign.Alloc()
+		case 2: // a chain
+			m = s.pool.Alloc()
+			m.Append(10)
+			must(t, mbuf.Chain(m, s.pool.Alloc()))
+		case 3: // with a buffer that is shared
+			m = s.pool.Alloc()
+			m.Append(10)
+			must(t, mbuf.Chain(m, mbuf.Clone(shared, s.pool)))
+		}
+		if m.PktLen == 0 {
+			m.Append(10)
+		}
+		binary.BigEndian.PutUint32(m.Bytes(), uint32(i))
+		binary.BigEndian.PutUint32(m.Bytes()[4:], uint32(i))
+		return m
+	}
+	n, back := nettest.Scale(20000), 0
+	lens := map[int]uint32{}
+	deadline := time.Now().Add(nettest.Bound(6 * wait))
+	bufs := s.bufs(32)
+	for i := 0; back < n; {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d packets of %d came back", back, n)
+		}
+		if i < n && i-back < 300 {
+			m := packet(i)
+			lens[i] = m.PktLen
+			if to.Enqueue([]*mbuf.Mbuf{m}) == 1 {
+				i++
+			} else {
+				m.Free()
+			}
+		}
+		got := from.Dequeue(bufs)
+		for _, m := range bufs[:got] {
+			b := m.Bytes()
+			if k, k1 := binary.BigEndian.Uint32(b), binary.BigEndian.Uint32(b[4:]); k != uint32(back) || k1 != k+1 || m.PktLen != lens[back] || m.Check() != nil {
+				t.Fatalf("came back: %d, %d, %d bytes; want %d, one more, %d bytes; %v", k, k1, m.PktLen, back, lens[back], m.Check())
+			}
+			delete(lens, back)
+			back++
+		}
+		mbuf.FreeBulk(bufs[:got])
+	}
+	shared.Free()
+	a.quit()
+	s.attached(0)
+	must(t, s.ReleaseRing("up", mbuf.Producing))
+	must(t, s.ReleaseRing("up-back", mbuf.Consuming))
+	s.accounts(0, s.port)
+}
+
+// TestAttachRounds: attaching, leasing and detaching leave nothing behind, in neither process.
+func TestAttachRounds(t *testing.T) {
+	s := newStage(t, 2)
+	must(t, s.MakeRing("r", 8, nil))
+	a := s.agent("one")
+	a.do(order{Op: "rounds", Queues: []int{1}, Ring: "r", N: 10}) // whatever is made once
+	before := nettest.Leaks()
+	a.do(order{Op: "rounds", Queues: []int{1}, Ring: "r", N: nettest.Scale(1000)})
+	s.attached(0)
+	before.Check(t)
+	a.quit()
+	s.exchange()
+	s.accounts(0, s.port)
+}
+
+// TestAttachRefused: who may not, or cannot, is told why.
+func TestAttachRefused(t *testing.T) {
+	s := newStage(t, 1)
+	_, err := AttachWith(AttachConfig{FilePrefix: "nobody", RuntimeDir: s.dir})
+	wantIs(t, err, ErrNoPrimary)
+	_, err = AttachWith(AttachConfig{FilePrefix: stagePrefix, RuntimeDir: s.dir, Port: 3})
+	wantIs(t, err, ErrNoPort)
+	if !strings.Contains(err.Error(), "has 0") {
+		t.Error(err)
+	}
+	_, err = AttachWith(AttachConfig{FilePrefix: stagePrefix, RuntimeDir: s.dir, Engine: "steam"})
+	if err == nil || !strings.Contains(err.Error(), "steam") {
+		t.Error(err)
+	}
+	a := s.agent("of another build")
+	_, err = a.try(order{Op: "build"})
+	wantIs(t, err, ErrBuild)
+	for _, word := range []string{Version, "0.0.0-other"} {
+		if !strings.Contains(err.Error(), word) {
+			t.Errorf("%v does not say %s", err, word)
+		}
+	}
+	_, err = Open(Config{FilePrefix: stagePrefix, RuntimeDir: s.dir})
+	if err == nil || !strings.Contains(err.Error(), "Config.Port") {
+		t.Errorf("a second port 0: %v", err)
+	}
+	if text := a.errorOf(order{Op: "open", Port: 9, Queues: []int{1}, Ring: nsPath(s.ns)}); !strings.Contains(text, "in use") {
+		t.Errorf("a second primary: %s", text)
+	}
+	a.quit()
+}
+
+// TestHostileRequests: whatever a process asks that has got in, it gets an answer, and the port goes on.
+func TestHostileRequests(t *testing.T) {
+	s := newStage(t, 2)
+	must(t, s.MakeRing("r", 8, nil))
+	c, err := ipc.Dial(t.Context(), ipc.ClientConfig{Base: s.dir, Prefix: stagePrefix, Build: build(), Name: "evil"})
+	must(t, err)
+	before := nettest.Leaks()
+	for op := range requests {
+		for _, body := range []string{`null`, `{}`, `[]`, `"x"`, `{"port":99999}`, `{"port":-1}`, `{"port":5}`,
+			`{"queues":[-1]}`, `{"queues":[0,0,0]}`, `{"queues":[1000000000000]}`, `{"queues":[2147483647,1]}`, `{"pool":-1}`, `{"pool":1000}`,
+			`{"ring":"r","end":7}`, `{"ring":"r","end":-1}`, `{"ring":"none"}`, `{"ring":"r","end":1}`, `{"leases":[0,1,18446744073709551615]}`} {
+			fds, err := c.Call(t.Context(), op, json.RawMessage(body), nil)
+			ipc.CloseAll(fds)
+			if errors.Is(err, ipc.ErrPrimaryGone) {
+				t.Fatalf("%s %s: %v", op, body, err)
+			}
+		}
+	}
+	if _, err := c.Call(t.Context(), "explode", nil, nil); err == nil {
+		t.Error("an unknown request was answered")
+	}
+	must(t, c.Close())
+	s.attached(0)
+	before.Check(t)
+	lookAlike(t, "leases", len(s.Leases()), 0)
+	s.exchange()
+}
+
+// TestCloseAttached: the primary closes its port while others use it.
+func TestCloseAttached(t *testing.T) {
+	s := newStage(t, 2)
+	must(t, s.MakeRing("in", 8, nil))
+	must(t, s.MakeRing("in-back", 8, nil))
+	a := s.agent("one")
+	a.do(order{Op: "all", Queues: []int{1}, Ring: "in", N: 0})
+	must(t, s.Close())
+	a.fails(ErrPrimaryGone, order{Op: "stats"})
+	a.fails(ErrPrimaryGone, order{Op: "err"})
+	a.do(order{Op: "rest"})
+	a.do(order{Op: "detach"})
 	a.quit()
 }

@@ -88,7 +88,7 @@ func (d *Device) ReleaseRing(name string, end mbuf.End) error {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	r, err := d.ring(name)
+	r, err := d.ring(name, end)
 	if err == nil {
 		r.Vacate(end, 0)
 	}
@@ -103,7 +103,7 @@ func (d *Device) openRing(name string, end mbuf.End) (*mbuf.Ring, error) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	r, err := d.ring(name)
+	r, err := d.ring(name, end)
 	if err != nil {
 		return nil, err
 	}
@@ -125,9 +125,12 @@ func (d *Device) assign(r *ring, end mbuf.End, proc int) error {
 }
 
 // ring is the primary's ring of that name.
-func (d *Device) ring(name string) (*ring, error) {
+func (d *Device) ring(name string, end mbuf.End) (*ring, error) {
 	if d.state == stateClosed {
 		return nil, ErrClosed
+	}
+	if end != mbuf.Producing && end != mbuf.Consuming {
+		return nil, &ConfigError{"end", int(end), "mbuf.Producing or mbuf.Consuming"}
 	}
 	if r := d.rings[name]; r != nil {
 		return r, nil
@@ -141,7 +144,7 @@ type ringReply struct{ Pool int }
 func (d *Device) serveRing(p *ipc.Peer, r *request) (answer, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	ring, err := d.ring(r.Ring)
+	ring, err := d.ring(r.Ring, r.End)
 	if err != nil {
 		return answer{}, err
 	}
@@ -159,7 +162,7 @@ func (d *Device) serveRing(p *ipc.Peer, r *request) (answer, error) {
 func (d *Device) serveVacate(p *ipc.Peer, r *request) (answer, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	ring, err := d.ring(r.Ring)
+	ring, err := d.ring(r.Ring, r.End)
 	if err == nil {
 		ring.Vacate(r.End, p.ID())
 	}
