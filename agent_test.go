@@ -310,6 +310,22 @@ func (s *agentState) obey(o order) (d done, err error) {
 		for _, pool := range dev.far.pools {
 			d.N += pool.InUseCount()
 		}
+	case "time": // what Ring says, N times: in nanoseconds
+		var took time.Duration
+		q := o.Queues[0]
+		took, err = timing(o.Ring, dev.RxQueue(q), dev.TxQueue(q), dev.pairs[q].rx.memory.(*mbuf.Pool), o.N)
+		d.N = int(took)
+	case "wait":
+		ctx, cancel := context.WithTimeout(context.Background(), nettest.Bound(wait))
+		defer cancel()
+		q, bufs := dev.RxQueue(o.Queues[0]), make([]*mbuf.Mbuf, 8)
+		if q == nil { // revoked already
+			return d, ErrReleased
+		}
+		if err = q.Wait(ctx); err == nil {
+			d.N = q.Burst(bufs)
+			mbuf.FreeBulk(bufs[:d.N])
+		}
 	case "err":
 		err = dev.Err()
 	case "polls": // bursts on a queue that it has, or had

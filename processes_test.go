@@ -577,3 +577,102 @@ func TestCloseAttached(t *testing.T) {
 	a.do(order{Op: "detach"})
 	a.quit()
 }
+
+// TestWaitLeased: a secondary sleeps until packets come to a queue that it has leased; losing the queue wakes it.
+func TestWaitLeased(t *testing.T) {
+	s := newStage(t, 2)
+	a := s.agent("one")
+	a.attach(0)
+	a.lease(0, 1)
+	a.do(order{Op: "say", Queues: []int{1}, N: 1})
+	type result struct {
+		done
+		err error
+	}
+	wait1 := func() chan result {
+		c := make(chan result, 1)
+		go func() {
+			d, err := a.try(order{Op: "wait", Queues: []int{1}})
+			c <- result{d, err}
+		}()
+		return c
+	}
+	for range 20 {
+		woken := wait1()
+		s.inject(flow(1, 64))
+		if r := <-woken; r.err != nil || r.N != 1 {
+			t.Fatalf("woken with %d packets, %v", r.N, r.err)
+		}
+	}
+	woken := wait1()
+	must(t, s.Revoke(t.Context()))
+	if r := <-woken; r.err == nil && r.N != 0 || r.err != nil && !strings.Contains(r.err.Error(), ErrReleased.Error()) {
+		t.Errorf("woken with %d packets, %v", r.N, r.err)
+	}
+	a.quit()
+}
+
+// TestLeaseOffloads: a queue that is leased has the port's offloads, and so its header's length.
+func TestLeaseOffloads(t *testing.T) {
+	s := newStage(t, 2)
+	must(t, s.Stop())
+	offloads := PortConfig{RxQueues: 2, TxQueues: 2, RxOffloads: RxOffloadChecksum | RxOffloadTCPLRO,
+		TxOffloads: s.Info().TxOffloads & (TxOffloadTCPTSO | TxOffloadTCPCksum | TxOffloadVXLANTnlTSO)}
+	must(t, s.Configure(offloads))
+	must(t, s.Device.Start())
+	s.capturer()
+	a := s.agent("one")
+	a.attach(0)
+	a.lease(0, 1)
+	a.do(order{Op: "say", Queues: []int{1}, N: 1})
+	s.captured(1)
+	a.echo(0, 1)
+	for i := range 10 {
+		f := flow(1, 100+i)
+		s.inject(f)
+		if got := s.captured(1)[0]; !bytes.Equal(got, f) {
+			t.Fatalf("sent back % x, want % x", got, f)
+		}
+	}
+	info := a.do(order{Op: "info"}).Info
+	if info.EnabledRxOffloads != offloads.RxOffloads || info.EnabledTxOffloads != offloads.TxOffloads || info.Engine == "" {
+		t.Errorf("%+v", info)
+	}
+	a.quit()
+}
+
+// TestMend: what a process leaves behind that was killed while it published its counters does not keep others from
+// reading them.
+func TestMend(t *testing.T) {
+	s := newStage(t, 2)
+	a := s.agent("one")
+	a.attach(0)
+	a.lease(0, 1)
+	s.area.pairs[1].rx.turns.Add(1)
+	s.area.pairs[1].tx.turns.Add(1)
+	a.kill()
+	s.attached(0)
+	for _, x := range []*tally{&s.area.pairs[1].rx.tally, &s.area.pairs[1].tx.tally} {
+		if n := x.turns.Load(); n%2 != 0 {
+			t.Errorf("%d turns", n)
+		}
+	}
+	s.exchange()
+}
+
+// TestRevokedEarly: a queue that is revoked before the secondary has got it is not polled.
+func TestRevokedEarly(t *testing.T) {
+	s := newStage(t, 1)
+	primary := startAgent(t, s.dir, "p", "primary")
+	primary.do(order{Op: "open", Queues: []int{2}, Ring: fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), s.ns.FD())})
+	d, err := AttachWith(AttachConfig{FilePrefix: "p", RuntimeDir: s.dir})
+	must(t, err)
+	must(t, d.revoked([]uint64{2})) // of two leases that are yet to come
+	wantIs(t, d.Lease(0, 1), ErrRevoked)
+	if d.RxQueue(0) != nil || d.RxQueue(1) != nil {
+		t.Error("it has queues")
+	}
+	must(t, d.Lease(0, 1)) // both have been given back
+	must(t, d.Close())
+	primary.quit()
+}
