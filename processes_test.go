@@ -140,6 +140,9 @@ func TestLease(t *testing.T) {
 	for round := range 3 {
 		a.lease(0, 1)
 		lookAlike(t, "leases", s.Leases(), []Lease{{Process{s.Processes()[0].ID, a.cmd.Process.Pid, "one"}, 1}})
+		if q := s.pairs[1].rx; q.filled != 0 || len(q.spare) != 0 {
+			t.Errorf("the primary keeps %d mbufs for a queue that is leased", q.filled)
+		}
 		text := b.errorOf(order{Op: "lease", Queues: []int{0, 1}})
 		if !strings.Contains(text, fmt.Sprintf("queue 1 by one (process %d)", a.cmd.Process.Pid)) {
 			t.Errorf("two is told: %s", text)
@@ -675,4 +678,20 @@ func TestRevokedEarly(t *testing.T) {
 	must(t, d.Lease(0, 1)) // both have been given back
 	must(t, d.Close())
 	primary.quit()
+}
+
+// TestRevokeDying: a queue whose holder is killed in the same moment comes back all the same.
+func TestRevokeDying(t *testing.T) {
+	s := newStage(t, 2)
+	for range nettest.Scale(20) {
+		a := s.agent("one")
+		a.attach(0)
+		a.lease(0, 1)
+		must(t, a.cmd.Process.Kill())
+		must(t, s.Revoke(t.Context()))
+		lookAlike(t, "leases", len(s.Leases()), 0)
+		s.attached(0)
+		_ = a.cmd.Wait() // says that it was killed
+	}
+	s.exchange()
 }
