@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"sync"
@@ -62,7 +61,7 @@ func join(ctx context.Context, cfg ClientConfig, l limits) (*Client, error) {
 		conn.Close()
 		return nil, fmt.Errorf("ipc: the primary of file prefix %s: %w", cfg.Prefix, err)
 	}
-	c := &Client{link: newLink(conn, l)}
+	c := &Client{link: newLink(conn, l, ErrPrimaryGone)}
 	c.link.rights = true
 	c.link.handle = func(op string, body json.RawMessage) (any, []int, error) {
 		if cfg.Request == nil {
@@ -71,13 +70,12 @@ func join(ctx context.Context, cfg ClientConfig, l limits) (*Client, error) {
 		reply, err := cfg.Request(op, body)
 		return reply, nil, err
 	}
-	c.running.Go(func() {
-		c.link.fail(fmt.Errorf("%w: %w", ErrPrimaryGone, ended(c.link.read())))
-	})
+	c.running.Go(func() { c.link.fail(c.link.read()) })
 	c.running.Go(func() { c.link.work() })
 	name := cmp.Or(cfg.Name, filepath.Base(os.Args[0]))
 	if _, err := c.link.call(ctx, opHello, hello{magic, cfg.Build, name}, &c.welcome); err != nil {
-		c.stop()
+		c.link.close()
+		c.running.Wait()
 		return nil, fmt.Errorf("ipc: file prefix %s: %w", cfg.Prefix, err)
 	}
 	return c, nil
@@ -108,15 +106,12 @@ func (c *Client) Close() error {
 	c.once.Do(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), c.link.limits.goodbye)
 		defer cancel()
-		if _, err := c.link.call(ctx, opGoodbye, nil, nil); err != nil && !errors.Is(err, ErrPrimaryGone) {
+		c.link.leaving()
+		if _, err := c.link.call(ctx, opGoodbye, nil, nil); err != nil && c.link.cause() == nil {
 			c.err = fmt.Errorf("ipc: %w", err)
 		}
-		c.stop()
+		c.link.close()
+		c.running.Wait()
 	})
 	return c.err
-}
-
-func (c *Client) stop() {
-	c.link.fail(net.ErrClosed)
-	c.running.Wait()
 }

@@ -31,7 +31,7 @@ const MaxPeers = 31
 const (
 	maxMessage = 64 << 10 // bytes
 	maxFDs     = 250      // of a message; the kernel takes 253 (SCM_MAX_FD)
-	maxName    = 64       // bytes of a peer's name
+	maxName    = 64       // characters of a peer's name
 	maxBuild   = 256      // bytes of a build
 )
 
@@ -90,7 +90,7 @@ type ClientConfig struct {
 	Base   string // as ServerConfig's
 	Prefix string
 	Build  string
-	Name   string // what people know this process by, at most 64 bytes; "": that of the program
+	Name   string // what people know this process by, 64 characters of it; "": that of the program
 	// Request answers the primary's requests, one at a time, maybe even before Dial has returned. It may call
 	// Client.Call, but not Close. nil: every answer is ErrNoOp.
 	Request func(op string, body json.RawMessage) (any, error)

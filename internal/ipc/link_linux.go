@@ -36,6 +36,7 @@ type link struct {
 	full    time.Time     // since when nothing could be written; of who writes
 
 	mu    sync.Mutex
+	gone  error // what it means if the connection ends
 	calls map[uint64]chan answer
 	last  uint64 // ID given to a call
 	err   error
@@ -48,9 +49,10 @@ type answer struct {
 	fds []int
 }
 
-func newLink(conn *net.UnixConn, l limits) *link {
-	return &link{conn: conn, limits: l, size: runtimedir.MessageLimit(conn, maxMessage), queue: make(chan *message, inFlight),
-		places: make(chan struct{}, inFlight), writing: make(chan struct{}, 1), calls: map[uint64]chan answer{}, done: make(chan struct{})}
+func newLink(conn *net.UnixConn, l limits, gone error) *link {
+	return &link{conn: conn, limits: l, size: runtimedir.MessageLimit(conn, maxMessage), gone: gone,
+		queue: make(chan *message, inFlight), places: make(chan struct{}, inFlight), writing: make(chan struct{}, 1),
+		calls: map[uint64]chan answer{}, done: make(chan struct{})}
 }
 
 // end makes this the end of all calls. The first reason counts.
@@ -63,10 +65,31 @@ func (l *link) end(err error) {
 	}
 }
 
-// fail is end, and closes the connection, which ends read.
-func (l *link) fail(err error) {
-	l.end(err)
+// close ends the link from this side.
+func (l *link) close() {
+	l.end(net.ErrClosed)
 	l.conn.Close()
+}
+
+// fail ends the link for what the other side did.
+func (l *link) fail(why error) {
+	if errors.Is(why, io.EOF) {
+		why = errHungUp
+	}
+	l.mu.Lock()
+	gone := l.gone
+	l.mu.Unlock()
+	l.end(fmt.Errorf("%w: %w", gone, why))
+	l.conn.Close()
+}
+
+var errHungUp = errors.New("it has closed the connection")
+
+// leaving makes it no surprise if the connection ends.
+func (l *link) leaving() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.gone = net.ErrClosed
 }
 
 // cause is why the link has ended, nil while it has not.
@@ -194,33 +217,27 @@ func (l *link) write(ctx context.Context, b []byte, fds []int) error {
 		<-stopped // lest it stop who writes next
 	}
 	switch {
-	case err == nil:
-		l.full = time.Time{}
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		if l.full.IsZero() {
-			l.full = begin
-		}
-		if time.Since(l.full) < l.limits.write && ctx.Err() != nil {
-			return ctx.Err()
-		}
-		l.fail(fmt.Errorf("it has not read for %v", l.limits.write))
-	case errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) || errors.Is(err, net.ErrClosed):
-		l.fail(err)
-	default:
-		return err
+		return l.tooSlow(ctx, begin)
+	case errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET):
+		return nil // read sees the end as well, but after what was sent before it
+	case errors.Is(err, net.ErrClosed):
+		return l.cause()
 	}
-	return l.orCause(err)
+	l.full = time.Time{}
+	return err
 }
 
-// orCause is why the link has ended rather than what came of it.
-func (l *link) orCause(err error) error {
-	if err == nil {
-		return nil
+// tooSlow is what comes of a write that began then, and has found no room.
+func (l *link) tooSlow(ctx context.Context, begin time.Time) error {
+	if l.full.IsZero() {
+		l.full = begin
 	}
-	if cause := l.cause(); cause != nil {
-		return cause
+	if time.Since(l.full) < l.limits.write {
+		return ctx.Err()
 	}
-	return err
+	l.fail(fmt.Errorf("it has not read for %v", l.limits.write))
+	return l.cause()
 }
 
 // read takes messages until the connection ends, and says why it did.
@@ -318,12 +335,4 @@ func (l *link) answer(id uint64, op string, body json.RawMessage) {
 	if err := l.send(context.Background(), m, fds); err != nil && l.cause() == nil {
 		l.send(context.Background(), (&message{ID: id}).set(nil, fmt.Errorf("%s: answer: %w", op, err)), nil)
 	}
-}
-
-// ended says what err of read means.
-func ended(err error) error {
-	if errors.Is(err, io.EOF) {
-		return errors.New("it has closed the connection")
-	}
-	return err
 }

@@ -3,9 +3,19 @@
 package ipc
 
 import (
+	"os"
 	"testing"
 
 	"github.com/rtap-project/rtap/internal/nettest"
 )
 
-func TestMain(m *testing.M) { nettest.Main(m) }
+// roleEnv makes another process of the test binary: it plays that role, and runs no tests.
+const roleEnv = "RTAP_IPC_TEST_ROLE"
+
+func TestMain(m *testing.M) {
+	if role := os.Getenv(roleEnv); role != "" {
+		play(role)
+		return
+	}
+	nettest.Main(m)
+}

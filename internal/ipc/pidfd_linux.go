@@ -47,8 +47,7 @@ func processOf(conn *net.UnixConn) (*process, error) {
 func openProcess(sock, pid int) (int, error) {
 	fd, err := unix.GetsockoptInt(sock, unix.SOL_SOCKET, unix.SO_PEERPIDFD)
 	if err == nil {
-		unix.CloseOnExec(fd)
-		return fd, unix.SetNonblock(fd, true) // which Go's poller wants
+		return fd, unix.SetNonblock(fd, true) // which Go's poller wants; it fails for no descriptor that is open
 	}
 	fd, err = unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
 	if err != nil {
@@ -57,7 +56,7 @@ func openProcess(sock, pid int) (int, error) {
 	p := []unix.PollFd{{Fd: int32(sock), Events: unix.POLLRDHUP}}
 	if n, err := unix.Poll(p, 0); n != 0 {
 		unix.Close(fd)
-		return -1, errors.Join(err, errors.New("it has closed the connection"))
+		return -1, errors.Join(err, errHungUp)
 	}
 	return fd, nil
 }

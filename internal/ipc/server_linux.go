@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -78,7 +79,7 @@ func (s *Server) Close() error {
 	s.closed = true
 	close(s.done)
 	for _, l := range s.joining {
-		l.fail(net.ErrClosed)
+		l.close()
 	}
 	for _, p := range s.peers {
 		if p != nil {
@@ -98,7 +99,7 @@ func (s *Server) accept() {
 		var refused *runtimedir.RefusedError
 		switch {
 		case err == nil:
-			s.greet(newLink(conn, s.limits))
+			s.greet(newLink(conn, s.limits, ErrPeerGone))
 		case errors.Is(err, net.ErrClosed):
 			return
 		case errors.As(err, &refused):
@@ -119,28 +120,15 @@ func (s *Server) greet(l *link) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		l.conn.Close()
+		l.close()
 		return
 	}
 	if len(s.joining) >= s.limits.joining {
-		s.joining[0].refuse(1, ErrBusy)
+		s.joining[0].refuse(helloID, ErrBusy) // which has room for it: nothing was written there before
 		s.joining = s.joining[1:]
 	}
 	s.joining = append(s.joining, l)
-	s.running.Go(func() {
-		m, err := s.hear(l)
-		if err != nil {
-			s.log.Warn("secondary process refused", "error", err)
-			l.refuse(1, err)
-			return
-		}
-		if p, err := s.join(l, m); err != nil {
-			s.log.Warn("secondary process refused", "error", err)
-			l.refuse(m.ID, err)
-		} else {
-			p.live(m.ID)
-		}
-	})
+	s.running.Go(func() { s.admit(l) })
 }
 
 // refuse says why, and ends the connection.
@@ -149,36 +137,57 @@ func (l *link) refuse(id uint64, err error) {
 	l.fail(err)
 }
 
+// admit serves a process, if it is let in, until it has left.
+func (s *Server) admit(l *link) {
+	m, err := s.hear(l)
+	if errors.Is(err, io.EOF) || l.cause() != nil { // who looks whether somebody listens says nothing
+		l.close()
+		return
+	}
+	var p *Peer
+	if err == nil {
+		p, err = s.join(l, m)
+	}
+	if err != nil {
+		pid, _ := runtimedir.PeerPID(l.conn)
+		s.log.Warn("secondary process refused", "pid", pid, "error", err)
+		l.refuse(helloID, err)
+		return
+	}
+	p.live()
+}
+
 // hear waits for the first message.
 func (s *Server) hear(l *link) (*message, error) {
 	l.conn.SetReadDeadline(time.Now().Add(s.limits.handshake))
 	m, _, err := l.receive(make([]byte, maxMessage+1))
+	l.conn.SetReadDeadline(time.Time{})
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		err = fmt.Errorf("it has not said who it is for %v", s.limits.handshake)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if i := slices.Index(s.joining, l); i >= 0 {
 		s.joining = slices.Delete(s.joining, i, i+1)
 	}
-	if err != nil {
-		return nil, ended(err)
-	}
-	return m, l.conn.SetReadDeadline(time.Time{})
+	return m, err
 }
 
 // join finds the process that said m a number, if it may have one.
 func (s *Server) join(l *link, m *message) (*Peer, error) {
 	var h hello
-	if err := json.Unmarshal(m.Body, &h); m.Op != opHello || err != nil || h.Magic != magic {
+	if err := json.Unmarshal(m.Body, &h); m.Op != opHello || m.ID != helloID || err != nil || h.Magic != magic {
 		return nil, errors.New("this is the control socket of an rtap primary process, and the peer no rtap process")
 	}
 	if h.Build != s.cfg.Build {
 		return nil, fmt.Errorf("this program is rtap %s, the primary of prefix %s is rtap %s: run the same build: %w",
-			printable(h.Build), s.cfg.Prefix, s.cfg.Build, ErrBuild)
+			printable(h.Build, maxBuild), s.cfg.Prefix, s.cfg.Build, ErrBuild)
 	}
 	process, err := processOf(l.conn)
 	if err != nil {
 		return nil, err
 	}
-	p := &Peer{server: s, link: l, process: process, name: printable(h.Name)}
+	p := &Peer{server: s, link: l, process: process, name: printable(h.Name, maxName)}
 	if err := s.place(p); err != nil {
 		process.close()
 		return nil, err
@@ -191,19 +200,15 @@ func (s *Server) join(l *link, m *message) (*Peer, error) {
 	return p, nil
 }
 
-// printable is what may be shown of what a process calls itself.
-func printable(s string) string {
-	clean := func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return unicode.ReplacementChar
-		}
-		return r
-	}
+// printable is what may be shown of what a process calls itself, at most n characters.
+func printable(s string, n int) string {
 	runes := []rune(s)
 	for i, r := range runes {
-		runes[i] = clean(r)
+		if !unicode.IsPrint(r) {
+			runes[i] = unicode.ReplacementChar
+		}
 	}
-	return string(runes[:min(len(runes), maxName)])
+	return string(runes[:min(len(runes), n)])
 }
 
 func (s *Server) place(p *Peer) error {
@@ -260,29 +265,22 @@ func (p *Peer) request(op string, body json.RawMessage) (any, []int, error) {
 	return reply, fds, err
 }
 
-// live serves a peer until it has left. id is that of its hello.
-func (p *Peer) live(id uint64) {
+// live serves a peer until it has left.
+func (p *Peer) live() {
 	l := p.link
-	l.send(context.Background(), (&message{ID: id}).set(welcome{p.id, os.Getpid()}, nil), nil)
+	l.send(context.Background(), (&message{ID: helloID}).set(welcome{p.id, os.Getpid()}, nil), nil)
 	var goodbye *message
 	var reading, working sync.WaitGroup
-	reading.Go(func() {
-		err := ended(l.read())
-		l.fail(fmt.Errorf("%w: %w", ErrPeerGone, err))
-	})
+	reading.Go(func() { l.fail(l.read()) })
 	working.Go(func() {
 		goodbye = l.work()
-		if goodbye != nil || !p.gave.Load() {
-			p.left.Store(true)
-			p.process.release()
-		}
+		p.brokenOff(goodbye != nil)
 	})
 	if p.process.wait() {
 		p.left.Store(true)
-		l.fail(fmt.Errorf("%w: it has ended", ErrPeerGone))
-	}
-	if p.server.isClosed() {
-		l.fail(net.ErrClosed)
+		l.fail(errors.New("it has ended"))
+	} else if p.server.isClosed() {
+		l.close()
 	}
 	working.Wait()
 	l.end(ErrPeerGone)
@@ -293,6 +291,18 @@ func (p *Peer) live(id uint64) {
 	}
 	l.conn.Close()
 	reading.Wait()
+}
+
+// brokenOff is called when no request will be handled any more. A process that says goodbye has left, and so has one
+// that was given nothing it could still use; any other has when it ends.
+func (p *Peer) brokenOff(goodbye bool) {
+	if goodbye || !p.gave.Load() {
+		p.left.Store(true)
+		p.process.release()
+		return
+	}
+	p.server.log.Info("secondary process has not said goodbye: what it has stays with it until it ends", "process", p.String(),
+		"reason", p.link.cause())
 }
 
 func (s *Server) isClosed() bool {

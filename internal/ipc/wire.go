@@ -26,6 +26,9 @@ const (
 	opGoodbye = "ipc.goodbye"
 )
 
+// helloID is the ID of opHello: it is the first request.
+const helloID = 1
+
 // magic tells a process that speaks this protocol from whatever else connects.
 const magic = "rtap control socket 1"
 
@@ -102,10 +105,12 @@ func (e *RemoteError) Unwrap() error {
 // codes are the errors that cross the socket, the first of several that an error wraps.
 var codes struct {
 	sync.Mutex
-	table []struct {
-		code string
-		err  error
-	}
+	table []coded
+}
+
+type coded struct {
+	code string
+	err  error
 }
 
 // Register gives an error a code, so that errors.Is knows it on the other side as well. Call it at the start of the
@@ -114,14 +119,11 @@ func Register(code string, err error) {
 	codes.Lock()
 	defer codes.Unlock()
 	for _, c := range codes.table {
-		if c.code == code || code == "" {
-			panic(fmt.Sprintf("ipc: code %q registered for %v: it is that of %v", code, err, c.err))
+		if c.code == code {
+			panic(fmt.Sprintf("ipc: code %q registered for %q: it is that of %q", code, err, c.err))
 		}
 	}
-	codes.table = append(codes.table, struct {
-		code string
-		err  error
-	}{code, err})
+	codes.table = append(codes.table, coded{code, err})
 }
 
 func codeOf(err error) string {

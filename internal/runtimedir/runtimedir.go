@@ -28,14 +28,14 @@ var (
 	ErrUnsafe = errors.New("not a directory that only its owner can change")
 )
 
-// RefusedError says that a peer was turned away: neither this user nor root.
+// RefusedError says that a peer is neither this user's nor root's.
 type RefusedError struct {
 	UID uint32
 	PID int32
 }
 
 func (e *RefusedError) Error() string {
-	return fmt.Sprintf("process %d of user %d: only user %d and root are served", e.PID, e.UID, os.Geteuid())
+	return fmt.Sprintf("process %d is of user %d: neither of user %d nor of root", e.PID, e.UID, os.Geteuid())
 }
 
 // Base is the directory for what lives as long as a process, as EAL finds it (eal_create_runtime_dir).
