@@ -62,7 +62,7 @@ func join(ctx context.Context, cfg ClientConfig, l limits) (*Client, error) {
 		return nil, fmt.Errorf("ipc: the primary of file prefix %s: %w", cfg.Prefix, err)
 	}
 	c := &Client{link: newLink(conn, l, ErrPrimaryGone)}
-	c.link.rights = true
+	c.link.secondary = true
 	c.link.handle = func(op string, body json.RawMessage) (any, []int, error) {
 		if cfg.Request == nil {
 			return nil, nil, fmt.Errorf("%s: %w", op, ErrNoOp)

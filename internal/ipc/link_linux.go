@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -24,13 +25,14 @@ const inFlight = 16
 // link is one end of a connection, alike on both sides: requests go out and answers come back, and the other way
 // round. One goroutine reads; another one handles the other side's requests, so that handling one may call.
 type link struct {
-	conn   *net.UnixConn
-	limits limits
-	size   int                                                                     // bytes of the longest message that can be sent
-	rights bool                                                                    // whether descriptors are taken, with answers
-	handle func(op string, body json.RawMessage) (reply any, fds []int, err error) // of a request
+	conn      *net.UnixConn
+	limits    limits
+	size      int                                                                     // bytes of the longest message that can be sent
+	secondary bool                                                                    // whose end this is: the primary takes no descriptors, the secondary no goodbye
+	handle    func(op string, body json.RawMessage) (reply any, fds []int, err error) // of a request
 
 	queue   chan *message // requests of the other side
+	gave    bool          // whether descriptors were sent; of who works
 	places  chan struct{} // taken by calls that await an answer
 	writing chan struct{} // taken by who writes
 	full    time.Time     // since when nothing could be written; of who writes
@@ -264,7 +266,7 @@ func (l *link) read() error {
 // receive reads a message, and closes the descriptors of one that is not right.
 func (l *link) receive(buf []byte) (*message, []int, error) {
 	var oob []byte
-	if l.rights {
+	if l.secondary {
 		oob = make([]byte, unix.CmsgSpace(4*(maxFDs+3)))
 	}
 	n, oobn, flags, _, err := l.conn.ReadMsgUnix(buf, oob)
@@ -272,7 +274,7 @@ func (l *link) receive(buf []byte) (*message, []int, error) {
 		n, oobn, flags, _, err = l.conn.ReadMsgUnix(buf, oob)
 	}
 	fds := rights(oob[:max(oobn, 0)]) // of an empty message too, which is the end
-	m, err := check(buf[:max(n, 0)], flags, l.rights, err)
+	m, err := check(buf[:max(n, 0)], flags, l.secondary, err)
 	if err != nil {
 		CloseAll(fds)
 		return nil, nil, err
@@ -280,13 +282,13 @@ func (l *link) receive(buf []byte) (*message, []int, error) {
 	return m, fds, nil
 }
 
-func check(b []byte, flags int, rights bool, err error) (*message, error) {
+func check(b []byte, flags int, secondary bool, err error) (*message, error) {
 	switch {
 	case err != nil:
 		return nil, err
 	case flags&unix.MSG_TRUNC != 0 || len(b) > maxMessage:
 		return nil, fmt.Errorf("a message of more than %d bytes", maxMessage)
-	case flags&unix.MSG_CTRUNC != 0 && !rights:
+	case flags&unix.MSG_CTRUNC != 0 && !secondary:
 		return nil, errors.New("descriptors that nobody asked for")
 	}
 	return decode(b)
@@ -315,7 +317,7 @@ func (l *link) work() *message {
 	for l.cause() == nil {
 		select {
 		case m := <-l.queue:
-			if m.Op == opGoodbye {
+			if m.Op == opGoodbye && !l.secondary {
 				return m
 			}
 			l.answer(m.ID, m.Op, m.Body)
@@ -326,13 +328,20 @@ func (l *link) work() *message {
 }
 
 func (l *link) answer(id uint64, op string, body json.RawMessage) {
-	reply, fds, err := l.handle(op, body)
+	var reply any
+	var fds []int
+	err := fmt.Errorf("%s: %w", clip(op), ErrNoOp)
+	if !strings.HasPrefix(op, reserved) {
+		reply, fds, err = l.handle(op, body)
+	}
 	m := (&message{ID: id}).set(reply, err)
 	defer CloseAll(fds)
 	if m.Error != "" {
 		fds = nil
 	}
-	if err := l.send(context.Background(), m, fds); err != nil && l.cause() == nil {
+	err = l.send(context.Background(), m, fds)
+	l.gave = l.gave || err == nil && len(fds) > 0
+	if err != nil && l.cause() == nil {
 		l.send(context.Background(), (&message{ID: id}).set(nil, fmt.Errorf("%s: answer: %w", op, err)), nil)
 	}
 }

@@ -74,8 +74,7 @@ func TestKilled(t *testing.T) {
 			a := start(t, "caller", base, nil)
 			wg.Go(func() {
 				time.Sleep(rand.N(40 * time.Millisecond)) // the moment is what is tried
-				a.kill()
-				a.cmd.Wait()
+				a.end()
 			})
 		}
 		wg.Wait()
@@ -84,8 +83,7 @@ func TestKilled(t *testing.T) {
 	if len(h.joins) == 0 {
 		a := start(t, "client", base, nil) // on a machine so slow that none came that far
 		a.hear("joined")
-		a.kill()
-		a.cmd.Wait()
+		a.end()
 	}
 	h.wantNobody(t, s)
 	wantService(t, base)
@@ -125,7 +123,7 @@ func TestDeath(t *testing.T) {
 				t.Error("a process that lives has left")
 			}
 		}
-		a.kill() // and nobody waits for it: it becomes a zombie
+		a.kill() // it becomes a zombie
 		if left := await(t, h.left, "the peer leaves"); left != p || !left.Left() {
 			t.Errorf("%v has left", left)
 		}
@@ -178,7 +176,7 @@ func TestPrimaryKilled(t *testing.T) {
 			t.Error(line)
 		}
 		must(t, c.Close())
-		prim.cmd.Wait()
+		prim.end()
 		if _, err := dialAs(base); !errors.Is(err, ErrNoPrimary) {
 			t.Errorf("dial: %v", err)
 		}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -86,7 +87,7 @@ func playCaller(base string, say func(any), _ <-chan string) {
 
 // playPrimary says who joins and leaves.
 func playPrimary(base string, say func(any), _ <-chan string) {
-	h := &primary{file: os.Stdout, joins: make(chan *Peer, 10000), left: make(chan *Peer, 10000)}
+	h := &primary{file: os.Stderr, joins: make(chan *Peer, 10000), left: make(chan *Peer, 10000)}
 	if _, err := Listen(ServerConfig{Base: base, Prefix: "p", Build: "1", Handler: h}); err != nil {
 		say(err)
 		return
@@ -108,12 +109,14 @@ type actor struct {
 	cmd   *exec.Cmd
 	in    io.WriteCloser
 	lines chan string
+	read  chan struct{} // closed when there are no more
+	once  sync.Once
 }
 
 func start(t *testing.T, role, base string, attr *syscall.SysProcAttr) *actor {
 	t.Helper()
 	// Not os.Executable: the directory that go test builds in is closed to other users, this link is not.
-	a := &actor{t: t, cmd: exec.Command("/proc/self/exe"), lines: make(chan string, 1000)}
+	a := &actor{t: t, cmd: exec.Command("/proc/self/exe"), lines: make(chan string, 1000), read: make(chan struct{})}
 	a.cmd.Env = append(os.Environ(), roleEnv+"="+role, baseEnv+"="+base)
 	a.cmd.SysProcAttr, a.cmd.Dir, a.cmd.Stderr = attr, "/", os.Stderr
 	out, err := a.cmd.StdoutPipe()
@@ -121,9 +124,8 @@ func start(t *testing.T, role, base string, attr *syscall.SysProcAttr) *actor {
 	a.in, err = a.cmd.StdinPipe()
 	must(t, err)
 	must(t, a.cmd.Start())
-	read := make(chan struct{})
 	go func() {
-		defer close(read)
+		defer close(a.read)
 		for in := bufio.NewScanner(out); in.Scan(); {
 			select {
 			case a.lines <- in.Text():
@@ -131,15 +133,21 @@ func start(t *testing.T, role, base string, attr *syscall.SysProcAttr) *actor {
 			}
 		}
 	}()
-	t.Cleanup(func() {
-		a.kill()
-		<-read
-		a.cmd.Wait()
-	})
+	t.Cleanup(a.end)
 	return a
 }
 
+// kill is SIGKILL. Nobody waits for the process yet.
 func (a *actor) kill() { a.cmd.Process.Kill() }
+
+// end is kill, and nothing is left of the process.
+func (a *actor) end() {
+	a.once.Do(func() {
+		a.kill()
+		<-a.read
+		a.cmd.Wait()
+	})
+}
 
 func (a *actor) tell(line string) {
 	a.t.Helper()

@@ -42,7 +42,6 @@ type Peer struct {
 	process *process
 	id      int
 	name    string
-	gave    atomic.Bool // it was sent descriptors
 	left    atomic.Bool
 }
 
@@ -258,11 +257,7 @@ func (p *Peer) Call(ctx context.Context, op string, body, reply any) error {
 }
 
 func (p *Peer) request(op string, body json.RawMessage) (any, []int, error) {
-	reply, fds, err := p.server.cfg.Handler.Request(p, op, body)
-	if len(fds) > 0 {
-		p.gave.Store(true)
-	}
-	return reply, fds, err
+	return p.server.cfg.Handler.Request(p, op, body)
 }
 
 // live serves a peer until it has left.
@@ -296,7 +291,7 @@ func (p *Peer) live() {
 // brokenOff is called when no request will be handled any more. A process that says goodbye has left, and so has one
 // that was given nothing it could still use; any other has when it ends.
 func (p *Peer) brokenOff(goodbye bool) {
-	if goodbye || !p.gave.Load() {
+	if goodbye || !p.link.gave {
 		p.left.Store(true)
 		p.process.release()
 		return

@@ -20,10 +20,11 @@ type message struct {
 	FDs   int             `json:"fds,omitempty"`   // descriptors that come with an answer
 }
 
-// The requests that this package makes itself. A handler never sees one.
+// The requests that this package makes itself. A handler sees none that begins so.
 const (
-	opHello   = "ipc.hello"
-	opGoodbye = "ipc.goodbye"
+	reserved  = "ipc."
+	opHello   = reserved + "hello"
+	opGoodbye = reserved + "goodbye"
 )
 
 // helloID is the ID of opHello: it is the first request.
