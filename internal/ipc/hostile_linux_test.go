@@ -502,7 +502,7 @@ func TestHostilePrimary(t *testing.T) {
 			if err == nil {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 				fds, _ := c.Call(ctx, "x", nil, nil)
-				closeAll(fds)
+				CloseAll(fds)
 				cancel()
 				await(t, c.Done(), "the end is noticed")
 				must(t, c.Close())

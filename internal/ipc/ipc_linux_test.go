@@ -276,7 +276,7 @@ func TestRounds(t *testing.T) {
 		c := mustDial(t, base)
 		fds, err := c.Call(t.Context(), "files", 3, nil)
 		must(t, err)
-		closeAll(fds)
+		CloseAll(fds)
 		must(t, c.Close())
 		if p := <-h.left; p.ID() != 1 || !p.Left() {
 			t.Fatalf("peer %d leaves", p.ID())

@@ -78,7 +78,7 @@ func playCaller(base string, say func(any), _ <-chan string) {
 		for i := 0; err == nil; i++ {
 			var fds []int
 			if fds, err = c.Call(context.Background(), []string{"files", "echo", "callback"}[i%3], 2, nil); err == nil {
-				closeAll(fds)
+				CloseAll(fds)
 			}
 		}
 		say(err)
