@@ -219,33 +219,13 @@ func (d *Device) bereave(peer *ipc.Peer) int {
 func (d *Device) Revoke(ctx context.Context, queues ...int) error {
 	holders, err := d.holders(queues)
 	for peer, ids := range holders {
-		e := d.tell(ctx, peer, "revoke", request{Leases: ids})
-		switch {
-		case e == nil:
-			err = errors.Join(err, d.returned(peer, ids))
-		case errors.Is(e, ipc.ErrPeerGone) && d.leaves(ctx, peer): // it has died meanwhile
-		default:
+		if e := d.tell(ctx, peer, "revoke", request{Leases: ids}); e != nil {
 			err = errors.Join(err, fmt.Errorf("%w: %v does not give queues back: %w", ErrLeased, processOf(peer), e))
+			continue
 		}
+		err = errors.Join(err, d.returned(peer, ids))
 	}
 	return d.failed("revoke queues of", err)
-}
-
-// leaves waits until a process that has broken the connection has ended, and has left us what it had leased. It is false if
-// that takes too long.
-func (d *Device) leaves(ctx context.Context, peer *ipc.Peer) bool {
-	ctx, cancel := context.WithTimeout(ctx, tellWait)
-	defer cancel()
-	for ctx.Err() == nil {
-		d.mu.Lock()
-		left := len(d.leases(func(l *lease) bool { return l.peer == peer })) == 0
-		d.mu.Unlock()
-		if left {
-			return true
-		}
-		time.Sleep(time.Millisecond)
-	}
-	return false
 }
 
 // holders are the processes that have leased some of queues, all if none is named, and the leases.
