@@ -401,7 +401,7 @@ func (d *Device) Close() error {
 	d.shut.Store(true)
 	err = errors.Join(err, d.closeRings())
 	if d.state == stateStarted {
-		err = d.stop()
+		err = errors.Join(err, d.stop())
 	}
 	for i := range d.pairs {
 		err = errors.Join(err, d.pairs[i].close())

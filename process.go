@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/rtap-project/rtap/internal/ipc"
 	"github.com/rtap-project/rtap/internal/shm"
@@ -42,7 +43,8 @@ type group struct {
 
 	mu    sync.Mutex // never held while anything else is waited for
 	ports map[uint16]*Device
-	pools []*mbuf.Pool // a pool's number is its index
+	going map[*Device]bool // that are hidden, and not closed yet
+	pools []*mbuf.Pool     // a pool's number is its index
 	peers map[*ipc.Peer]bool
 }
 
@@ -64,7 +66,7 @@ func (d *Device) publish() error {
 	key := groupKey{d.cfg.RuntimeDir, d.cfg.FilePrefix}
 	g := published.groups[key]
 	if g == nil {
-		g = &group{key: key, log: d.cfg.Log, ports: map[uint16]*Device{}, peers: map[*ipc.Peer]bool{}}
+		g = &group{key: key, log: d.cfg.Log, ports: map[uint16]*Device{}, going: map[*Device]bool{}, peers: map[*ipc.Peer]bool{}}
 		var err error
 		g.server, err = ipc.Listen(ipc.ServerConfig{Base: key.base, Prefix: key.prefix, Build: build(), Handler: g, Log: d.cfg.Log})
 		if err != nil {
@@ -105,10 +107,10 @@ func (d *Device) show() {
 }
 
 // hide keeps others from asking for the port.
-func (g *group) hide(port uint16) {
+func (g *group) hide(d *Device) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.ports[port] = nil
+	g.ports[d.cfg.Port], g.going[d] = nil, true
 }
 
 // dismiss takes the port from all other processes, and tells them that it goes. The caller does not hold mu, for which a
@@ -118,7 +120,7 @@ func (d *Device) dismiss() error {
 	if g == nil {
 		return nil
 	}
-	g.hide(d.cfg.Port)
+	g.hide(d)
 	err := d.Revoke(context.Background())
 	d.mu.Lock()
 	told := slices.Collect(maps.Keys(d.listeners))
@@ -129,7 +131,34 @@ func (d *Device) dismiss() error {
 			d.vacateAll(p.ID())
 		}
 	}
-	return errors.Join(err, d.withdraw())
+	err = errors.Join(err, d.withdraw())
+	d.soon(func() bool { return !d.othersRings() }) // else closing them fails
+	return err
+}
+
+// soon waits until a process that has just ended is noticed to have, when done becomes true, but no longer than a second.
+// It reports whether done is true, which it calls with mu held.
+func (d *Device) soon(done func() bool) bool {
+	for end := time.Now().Add(time.Second); ; time.Sleep(time.Millisecond) {
+		d.mu.Lock()
+		is := done()
+		d.mu.Unlock()
+		if is || time.Now().After(end) {
+			return is
+		}
+	}
+}
+
+// othersRings reports whether another process has an end of a ring. The caller holds mu.
+func (d *Device) othersRings() bool {
+	for _, r := range d.rings {
+		for _, e := range []mbuf.End{mbuf.Producing, mbuf.Consuming} {
+			if proc, ok := r.Holder(e); ok && proc != 0 {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // vacateAll frees the ends of rings that a process has, which knows that the port goes.
@@ -153,6 +182,7 @@ func (d *Device) withdraw() error {
 	defer published.Unlock()
 	g.mu.Lock()
 	delete(g.ports, d.cfg.Port)
+	delete(g.going, d)
 	last := len(g.ports) == 0
 	g.mu.Unlock()
 	d.group = nil
@@ -176,7 +206,7 @@ func (g *group) Join(p *ipc.Peer) error {
 func (g *group) Leave(p *ipc.Peer) {
 	g.mu.Lock()
 	delete(g.peers, p)
-	ports, pools := g.devices(), slices.Clone(g.pools)
+	ports, pools := slices.AppendSeq(g.devices(), maps.Keys(g.going)), slices.Clone(g.pools)
 	g.mu.Unlock()
 	queues, mbufs := 0, 0
 	for _, d := range ports {
