@@ -279,6 +279,16 @@ type Producer struct {
 	busy atomic.Bool
 }
 
+// Consumed reports whether a process has the consuming end, so that packets need not
+// be made for a ring that nobody reads. It is one load. Any goroutine may call it.
+func (p *Producer) Consumed() bool {
+	q := p.ring.hdr
+	return q != nil && q.holders[Consuming].Load() != 0
+}
+
+// Pool returns the pool that the ring's packets are of.
+func (p *Producer) Pool() *Pool { return p.ring.pool }
+
 // Consumer takes packets out of a [Ring].
 type Consumer struct {
 	ring *Ring
