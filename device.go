@@ -67,7 +67,8 @@ type Device struct {
 	link     linkStats
 
 	// Of a published port.
-	group     *group
+	group     *group // nil if it is not published
+	withdrawn atomic.Bool
 	area      *area
 	rings     map[string]*ring
 	listeners map[*ipc.Peer]func() // who is told of events, and how that ends
@@ -208,7 +209,8 @@ func (d *Device) attach() (err error) {
 	const patience, pause = 2 * time.Second, 10 * time.Millisecond
 	for begin := time.Now(); ; time.Sleep(pause) {
 		err = d.attachOnce()
-		if !errors.Is(err, syscall.EBUSY) || d.group == nil || time.Since(begin) > patience {
+		again := errors.Is(err, syscall.EBUSY) && d.group != nil || errors.Is(err, rtnl.ErrNotFound) // went just now
+		if !again || time.Since(begin) > patience {
 			return err
 		}
 	}

@@ -221,7 +221,7 @@ func (d *Device) Revoke(ctx context.Context, queues ...int) error {
 	for peer, ids := range holders {
 		mine := func(l *lease) bool { return l.peer == peer && slices.Contains(ids, l.id) }
 		if e := d.tell(ctx, peer, "revoke", request{Leases: ids}); e != nil {
-			if !errors.Is(e, context.DeadlineExceeded) && d.soon(func() bool { return len(d.leases(mine)) == 0 }) {
+			if errors.Is(e, ipc.ErrPeerGone) && d.soon(func() bool { return len(d.leases(mine)) == 0 }) {
 				continue // it has just ended
 			}
 			err = errors.Join(err, fmt.Errorf("%w: %v does not give queues back: %w", ErrLeased, processOf(peer), e))

@@ -117,7 +117,7 @@ func (g *group) hide(d *Device) {
 // request may be waiting.
 func (d *Device) dismiss() error {
 	g := d.group
-	if g == nil {
+	if g == nil || d.withdrawn.Load() {
 		return nil
 	}
 	g.hide(d)
@@ -175,7 +175,7 @@ func (d *Device) vacateAll(proc int) {
 // be waiting.
 func (d *Device) withdraw() error {
 	g := d.group
-	if g == nil {
+	if g == nil || d.withdrawn.Swap(true) {
 		return nil
 	}
 	published.Lock()
@@ -185,7 +185,6 @@ func (d *Device) withdraw() error {
 	delete(g.going, d)
 	last := len(g.ports) == 0
 	g.mu.Unlock()
-	d.group = nil
 	if !last {
 		return nil
 	}
