@@ -28,7 +28,7 @@ var (
 	ErrExternal = errors.New("mbuf: external buffer")
 	// ErrInUse: the pool cannot be closed while its mbufs or caches are out.
 	ErrInUse = errors.New("mbuf: in use")
-	// ErrTaken: another process has that end of the ring.
+	// ErrTaken: another process has that end of the ring, or that number.
 	ErrTaken = errors.New("mbuf: taken")
 	// ErrAddress: the addresses that a pool must be mapped at are in use in this process.
 	ErrAddress = shm.ErrTaken

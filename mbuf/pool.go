@@ -211,6 +211,7 @@ func (h *header) init(cfg Config, g geometry) {
 		}
 		h.link(i).Store(uint64(h.count-i)<<32 | uint64(next))
 	}
+	h.initOps()
 	h.head.Store(0)
 	h.magic = poolMagic
 }
@@ -348,7 +349,7 @@ func (p *Pool) Close() error {
 	}
 	mem := p.mem
 	if p.proc != 0 {
-		leaveSeat(p.hdr)
+		seatOf(p.hdr).leave()
 	}
 	p.hdr, p.mem, p.regions = nil, nil, nil
 	if mem == nil {

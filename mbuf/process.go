@@ -23,30 +23,30 @@ import (
 // them.
 //
 // Errors: ErrConfig (proc), ErrLayout if the memory is not a pool of the same
-// build, ErrAddress if the addresses are in use here, those of mmap(2).
+// build, ErrAddress if the addresses are in use here, ErrTaken if the number is,
+// those of mmap(2).
 // Linux 4.17.
 func AttachPool(fd int, base uintptr, proc int) (*Pool, error) {
-	mem, err := attachMemory(fd, base, proc)
-	if err != nil {
+	fail := func(err error) (*Pool, error) {
 		return nil, fmt.Errorf("mbuf: attach to pool at %#x as process %d: %w", base, proc, err)
 	}
-	h := (*header)(unsafe.Pointer(unsafe.SliceData(mem.Bytes())))
-	p := poolOf(h, h.config(), proc)
-	p.mem = mem
-	takeSeat(&seat{h: h, proc: uint32(proc)})
-	return p, nil
-}
-
-func attachMemory(fd int, base uintptr, proc int) (*shm.Memory, error) {
 	mem, err := shm.Attach(fd, base)
 	if err != nil {
-		return nil, err
+		return fail(err)
 	}
-	if err := checkPool(mem, proc); err != nil {
+	if err = checkPool(mem, proc); err != nil {
 		mem.Close()
-		return nil, err
+		return fail(err)
 	}
-	return mem, nil
+	h := (*header)(unsafe.Pointer(unsafe.SliceData(mem.Bytes())))
+	s := &seat{h: h, proc: uint32(proc)}
+	if !s.sit() {
+		mem.Close()
+		return fail(fmt.Errorf("%w: a process with this number uses the pool, or died and was not reclaimed", ErrTaken))
+	}
+	p := poolOf(h, h.config(), proc)
+	p.mem = mem
+	return p, nil
 }
 
 // checkPool looks whether memory is a pool that this program can use.

@@ -16,6 +16,7 @@ func (p *Pool) reclaim(proc int) int {
 	for r := range p.rings {
 		r.hdr.vacate(proc)
 	}
+	h.owner(proc).Store(0)
 	return n
 }
 

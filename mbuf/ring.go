@@ -235,35 +235,23 @@ func (r *Ring) Close() error {
 	if r.hdr == nil {
 		return nil
 	}
-	if r.pool.proc == 0 {
-		if err := r.empty(); err != nil {
-			return err
-		}
-	}
 	r.pool.mu.Lock()
 	defer r.pool.mu.Unlock()
+	if r.pool.proc == 0 {
+		for e := Producing; e <= Consuming; e++ {
+			if proc, ok := r.Holder(e); ok {
+				return fmt.Errorf("mbuf: ring %q: process %d has the %v end: %w", r.name, proc, e, ErrInUse)
+			}
+		}
+		r.pool.hdr.takeHome(r.hdr.mark())
+	}
 	delete(r.pool.rings, r)
 	r.hdr = nil
 	return r.mem.Close()
 }
 
-// empty frees what is in a ring that nobody uses.
-func (r *Ring) empty() error {
-	for e := Producing; e <= Consuming; e++ {
-		if proc, ok := r.Holder(e); ok {
-			return fmt.Errorf("mbuf: ring %q: process %d has the %v end: %w", r.name, proc, e, ErrInUse)
-		}
-	}
-	if err := r.Assign(Consuming, 0); err != nil {
-		return err
-	}
-	var bufs [64]*Mbuf
-	for n := 1; n > 0; {
-		n = r.cons.Dequeue(bufs[:])
-		FreeBulk(bufs[:n])
-	}
-	return nil
-}
+// mark is the link of an element that is in the ring.
+func (q *ringHeader) mark() uint64 { return held(ringHolder + q.number) }
 
 // Producer returns the end that packets are put in at. It works while the end is
 // assigned to this process.
@@ -340,7 +328,7 @@ func (r *Ring) put(bufs []*Mbuf) int {
 			if m = r.own(m); m == nil {
 				break
 			}
-			h.mark(m, held(ringHolder+q.number))
+			h.mark(m, q.mark())
 			*q.slot(tail) = h.index(m)
 			tail++
 		}
@@ -422,7 +410,7 @@ func (p *Pool) settleRings(proc int) {
 			r.settleConsumer(held(uint32(proc)))
 		}
 		if r.hdr.holders[Producing].Load() == uint64(proc)+1 {
-			mine[held(ringHolder+r.hdr.number)] = true
+			mine[r.hdr.mark()] = true
 			r.addPublished(published)
 		}
 	}

@@ -35,8 +35,9 @@ import (
 type operation struct {
 	expect atomic.Uint64
 	arg    atomic.Uint64
-	done   atomic.Uint64 // tag of the last update by this record that was followed by another's
-	_      [40]byte
+	done   atomic.Uint64 // tag of the last update by this record that was followed by another
+	owner  atomic.Uint64 // in the first record of a seat: who has it (self)
+	_      [32]byte
 }
 
 const (
@@ -72,6 +73,16 @@ var self = rand.Uint64() | 1
 // op returns operation record who, as it is called in head.
 func (h *header) op(who uint64) *operation {
 	return (*operation)(unsafe.Add(unsafe.Pointer(h), uintptr(h.opsOff)+uintptr(who)*unsafe.Sizeof(operation{})))
+}
+
+// noTag is no value of a tag: operation.done of a record that was never used.
+const noTag = 1 << 63
+
+// initOps makes the records ready.
+func (h *header) initOps() {
+	for who := range uint64(seats * opsPerSeat) {
+		h.op(who).done.Store(noTag)
+	}
 }
 
 // help puts on record that the update that made head has succeeded, and reports
@@ -120,7 +131,12 @@ func seatOf(h *header) *seat {
 	panic("mbuf: mbuf of a pool that is closed")
 }
 
-func takeSeat(s *seat) {
+// sit takes the seat, unless another process has it or nobody has reclaimed what
+// the last one left.
+func (s *seat) sit() bool {
+	if !s.h.owner(int(s.proc)).CompareAndSwap(0, self) {
+		return false
+	}
 	attachedMu.Lock()
 	defer attachedMu.Unlock()
 	var all []*seat
@@ -129,14 +145,20 @@ func takeSeat(s *seat) {
 	}
 	all = append(all, s)
 	attached.Store(&all)
+	return true
 }
 
-func leaveSeat(h *header) {
+// leave is the opposite of sit.
+func (s *seat) leave() {
 	attachedMu.Lock()
 	defer attachedMu.Unlock()
-	all := slices.DeleteFunc(slices.Clone(*attached.Load()), func(s *seat) bool { return s.h == h })
+	all := slices.DeleteFunc(slices.Clone(*attached.Load()), func(other *seat) bool { return other == s })
 	attached.Store(&all)
+	s.h.owner(int(s.proc)).Store(0)
 }
+
+// owner is who has a seat.
+func (h *header) owner(proc int) *atomic.Uint64 { return &h.op(uint64(proc) * opsPerSeat).owner }
 
 // begin takes an operation record, and returns it with its number. There are
 // more than threads that could run at the same time; if not, one waits.
