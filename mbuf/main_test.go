@@ -3,7 +3,9 @@
 package mbuf
 
 import (
+	"encoding/binary"
 	"errors"
+	"fmt"
 	"os"
 	"testing"
 	"unsafe"
@@ -156,3 +158,50 @@ func expect(t testing.TB, m *Mbuf, want []byte) {
 }
 
 func head(b []byte) []byte { return b[:min(len(b), 64)] }
+
+// listed returns the elements in the list, which nobody changes now. Each must be
+// there once and its depth right.
+func listed(h *header) (map[uint32]bool, error) {
+	free := make(map[uint32]bool)
+	length := h.length()
+	for i := indexOf(h.head.Load()); i != none; {
+		if i >= h.count || free[i] {
+			return nil, fmt.Errorf("element %d of %d after %d others: out of range or twice", i, h.count, len(free))
+		}
+		free[i] = true
+		link := h.link(i).Load()
+		if d := int(depth(link)); d != length-len(free)+1 {
+			return nil, fmt.Errorf("element %d: link %#x, %d before it, length %d", i, link, len(free)-1, length)
+		}
+		i = uint32(link)
+	}
+	if len(free) != length {
+		return nil, fmt.Errorf("%d elements in the list, length %d", len(free), length)
+	}
+	return free, nil
+}
+
+// number makes n the content of a packet, in every segment.
+func number(m *Mbuf, n uint64) {
+	m.PktLen = 0
+	for s := m; s != nil; s = s.Next {
+		s.DataLen = 0
+		binary.LittleEndian.PutUint64(s.window(int(s.DataOff), 8), n)
+		s.DataLen = 8
+		m.PktLen += 8
+	}
+}
+
+// numberOf is the inverse.
+func numberOf(m *Mbuf) (uint64, error) {
+	if err := m.Check(); err != nil {
+		return 0, err
+	}
+	n := binary.LittleEndian.Uint64(m.Bytes())
+	for s := m; s != nil; s = s.Next {
+		if len(s.Bytes()) != 8 || binary.LittleEndian.Uint64(s.Bytes()) != n {
+			return 0, fmt.Errorf("packet %d has a segment of %x", n, s.Bytes())
+		}
+	}
+	return n, nil
+}

@@ -192,11 +192,12 @@ func (r *Ring) Len() int {
 // to call it. Without it, bursts of that end take nothing. The error is ErrTaken,
 // naming the holder, if the end is assigned already, be it to the same process.
 func (r *Ring) Assign(e End, proc int) error {
+	end := r.end(e)
 	switch {
-	case r.hdr == nil || e != Producing && e != Consuming || proc < 0 || proc > MaxProcs:
+	case end == nil || proc < 0 || proc > MaxProcs:
 		return fmt.Errorf("mbuf: ring %q: %v end to process %d: %w: must be an open ring, 0 to %d",
 			r.name, e, proc, ErrConfig, MaxProcs)
-	case r.hdr.holders[e].CompareAndSwap(0, uint64(proc)+1):
+	case end.CompareAndSwap(0, uint64(proc)+1):
 		return nil
 	}
 	holder, _ := r.Holder(e)
@@ -206,9 +207,17 @@ func (r *Ring) Assign(e End, proc int) error {
 // Vacate takes an end back from a process that uses it no more; if another one
 // has it, nothing happens. What is in the ring stays there. For the pool's maker.
 func (r *Ring) Vacate(e End, proc int) {
-	if r.hdr != nil {
-		r.hdr.holders[e].CompareAndSwap(uint64(proc)+1, 0)
+	if end := r.end(e); end != nil {
+		end.CompareAndSwap(uint64(proc)+1, 0)
 	}
+}
+
+// end returns who has an end, nil if there is no such end.
+func (r *Ring) end(e End) *atomic.Uint64 {
+	if r.hdr == nil || e < 0 || int(e) >= len(r.hdr.holders) {
+		return nil
+	}
+	return &r.hdr.holders[e]
 }
 
 func (q *ringHeader) vacate(proc int) {
@@ -219,10 +228,11 @@ func (q *ringHeader) vacate(proc int) {
 
 // Holder returns which process has an end, and whether one has.
 func (r *Ring) Holder(e End) (proc int, ok bool) {
-	if r.hdr == nil {
+	end := r.end(e)
+	if end == nil {
 		return 0, false
 	}
-	holder := r.hdr.holders[e].Load()
+	holder := end.Load()
 	return int(max(holder, 1) - 1), holder != 0
 }
 

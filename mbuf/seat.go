@@ -27,7 +27,9 @@ import (
 //
 // The operation has succeeded if head has been replaced. That shows in head
 // itself, which names the record, until the next update; and whoever makes
-// that one first notes the tag in the record (done), for everybody.
+// that one first notes the tag in the record (done), for everybody. An attempt
+// that has failed stays failed while expect is set anew: arg is not cleared in
+// between, because a push has made links of marks already.
 //
 // A pop marks from the last element to the first, a push makes links of marks
 // from the first element to the last. So at any moment those without a mark are
@@ -196,7 +198,6 @@ func (s *seat) pop(dst []*Mbuf) int {
 		if i, n = h.walk(head, dst); n == 0 {
 			break
 		}
-		op.arg.Store(0) // of an attempt that failed: it has taken nothing
 		op.expect.Store(head)
 		op.arg.Store(pack(opPop, n, indexOf(head)))
 		if h.swap(head, nextHead(head, who, i)) {
@@ -215,13 +216,10 @@ func (s *seat) push(src []*Mbuf) {
 	h := s.h
 	op, who := s.begin()
 	first := h.index(src[len(src)-1])
-	for announced := false; ; announced = true {
+	for {
 		head := h.head.Load()
-		// An attempt that failed has made links of marks, so arg stays as it is.
 		op.expect.Store(head)
-		if !announced {
-			op.arg.Store(pack(opPush, len(src), first))
-		}
+		op.arg.Store(pack(opPush, len(src), first))
 		h.chain(src, head)
 		if h.swap(head, nextHead(head, who, first)) {
 			break

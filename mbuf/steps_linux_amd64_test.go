@@ -6,7 +6,8 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
-	"fmt"
+	"io"
+	"os"
 	"runtime"
 	gc "runtime/debug"
 	"sync/atomic"
@@ -88,39 +89,18 @@ func (c *stepChild) settle() {
 	c.bufs = nil
 }
 
-// number makes n the content of a packet, in every segment.
-func number(m *Mbuf, n uint64) {
-	m.PktLen = 0
-	for s := m; s != nil; s = s.Next {
-		s.DataLen = 0
-		binary.LittleEndian.PutUint64(s.window(int(s.DataOff), 8), n)
-		s.DataLen = 8
-		m.PktLen += 8
-	}
-}
-
-// numberOf is the inverse.
-func numberOf(m *Mbuf) (uint64, error) {
-	if err := m.Check(); err != nil {
-		return 0, err
-	}
-	n := binary.LittleEndian.Uint64(m.Bytes())
-	for s := m; s != nil; s = s.Next {
-		if len(s.Bytes()) != 8 || binary.LittleEndian.Uint64(s.Bytes()) != n {
-			return 0, fmt.Errorf("packet %d has a segment of %x", n, s.Bytes())
-		}
-	}
-	return n, nil
-}
-
 // stepVictim is the traced process: descriptors 3 to 6 are the pool, the rings
 // out and in, and the orders.
-func stepVictim(base uintptr) error {
+func stepVictim(v *victimArgs) error {
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		os.Exit(2)
+	}()
 	gc.SetGCPercent(-1)
 	runtime.LockOSThread()
 	var c stepChild
 	var err error
-	if c.pool, err = AttachPool(3, base, 1); err != nil {
+	if c.pool, err = AttachPool(3, v.base, v.proc); err != nil {
 		return err
 	}
 	if c.out, err = AttachRing(4, c.pool); err != nil {
@@ -181,7 +161,7 @@ func newStepper(t *testing.T) *stepper {
 	}
 	t.Cleanup(func() { mem.Close() })
 	s.ctl = (*stepControl)(unsafe.Pointer(unsafe.SliceData(mem.Bytes())))
-	cmd := startVictim(t, "steps", s.pool, s.pool.FD(), s.out.FD(), s.in.FD(), mem.FD())
+	cmd := startVictim(t, "steps", s.pool, 1, s.pool.FD(), s.out.FD(), s.in.FD(), mem.FD())
 	nettest.Eventually(t, 20*time.Second, "the other process starts", func() bool { return s.ctl.tid.Load() != 0 })
 	s.tid = int(s.ctl.tid.Load())
 	if err := unix.PtraceSeize(s.tid); errors.Is(err, unix.EPERM) {
