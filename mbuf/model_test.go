@@ -217,9 +217,9 @@ func (d *model) scribble(_ int, m *Mbuf) {
 }
 
 // runModel runs a program on two small pools, so that it meets exhaustion.
-func runModel(t testing.TB, program []byte) {
-	a := newPool(t, Config{Count: 24, DataRoom: 32, Headroom: 16})
-	b := newPool(t, Config{Count: 16, DataRoom: 100, Headroom: -1, PrivSize: 8})
+func runModel(t testing.TB, program []byte, newPool func(Config) *Pool) {
+	a := newPool(Config{Count: 24, DataRoom: 32, Headroom: 16})
+	b := newPool(Config{Count: 16, DataRoom: 100, Headroom: -1, PrivSize: 8})
 	c := a.NewCache(4)
 	d := &model{t: t, allocs: []Allocator{a, b, c, foreign{a}}, program: program}
 	d.run()
@@ -229,13 +229,17 @@ func runModel(t testing.TB, program []byte) {
 }
 
 func TestModel(t *testing.T) {
+	testModel(t, func(cfg Config) *Pool { return newPool(t, cfg) })
+}
+
+func testModel(t *testing.T, newPool func(Config) *Pool) {
 	for seed := range uint64(nettest.Scale(200)) {
 		rng := rand.New(rand.NewPCG(seed, 1))
 		program := make([]byte, 2000)
 		for i := range program {
 			program[i] = byte(rng.Uint32())
 		}
-		runModel(t, program)
+		runModel(t, program, newPool)
 		if t.Failed() {
 			t.Fatalf("seed %d", seed)
 		}
@@ -245,5 +249,7 @@ func TestModel(t *testing.T) {
 func FuzzChain(f *testing.F) {
 	f.Add([]byte("\x09\x00\x08\x00\xff\x00\x06\x00\x01\x04\x00\x01\x0a\x00\x05"))
 	f.Add([]byte("a packet is born, grows, is cloned and shared, and dies"))
-	f.Fuzz(func(t *testing.T, program []byte) { runModel(t, program[:min(len(program), 4000)]) })
+	f.Fuzz(func(t *testing.T, program []byte) {
+		runModel(t, program[:min(len(program), 4000)], func(cfg Config) *Pool { return newPool(t, cfg) })
+	})
 }

@@ -12,10 +12,12 @@ import (
 )
 
 // eachMemory runs a test on a real pool and on one in Go memory, where the
-// race detector looks on.
+// race detector looks on; on our own and on another process's.
 func eachMemory(t *testing.T, cfg Config, test func(t *testing.T, p *Pool)) {
 	t.Run("memfd", func(t *testing.T) { test(t, newPool(t, cfg)) })
 	t.Run("heap", func(t *testing.T) { test(t, newHeapPool(t, cfg)) })
+	t.Run("attached", func(t *testing.T) { test(t, attachedPool(t, cfg)) })
+	t.Run("attached, heap", func(t *testing.T) { test(t, attachedHeapPool(t, cfg)) })
 }
 
 // Goroutines allocate, own, hand over and free, some through caches. While

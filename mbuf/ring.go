@@ -157,8 +157,10 @@ func checkRing(mem *shm.Memory, pool *Pool) error {
 		return wrong("its layout", fmt.Sprintf("%#x", h.layout), fmt.Sprintf("%#x", layoutVersion))
 	case h.poolID != pool.hdr.id:
 		return wrong("its pool", "another", pool.cfg.Name)
-	case bits.OnesCount32(h.size) != 1 || uint64(len(b)) < uint64(unsafe.Sizeof(*h))+uint64(h.size)*4 || h.nameLen > maxName:
+	case bits.OnesCount32(h.size) != 1 || uint64(len(b)) < uint64(unsafe.Sizeof(*h))+uint64(h.size)*4:
 		return wrong("its number of slots", h.size, fmt.Sprintf("one that fits %d bytes", len(b)))
+	case h.nameLen > maxName:
+		return wrong("the length of its name", h.nameLen, "64 or less")
 	}
 	return nil
 }
