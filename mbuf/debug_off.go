@@ -11,3 +11,4 @@ func debugAlloc(*header, *Mbuf)    {}
 func debugFree(*Mbuf)              {}
 func debugHome(*header, *Mbuf)     {}
 func debugReclaim(*header, uint32) {}
+func debugHolder(*header, uint32)  {}

@@ -47,6 +47,23 @@ func debugFree(m *Mbuf) {
 	if h.state(i).Load() != stateInUse || m.RefCount() == 0 {
 		panic(fmt.Sprintf("mbuf: double free of mbuf %d of pool %q", i, h.poolName()))
 	}
+	debugHolder(h, i)
+}
+
+// debugHolder looks whether this process may free an mbuf, or hand it over.
+func debugHolder(h *header, i uint32) {
+	link, me := h.link(i).Load(), uint32(0)
+	if h.maker != self {
+		me = seatOf(h).proc
+	}
+	switch holder := uint32(link); {
+	case link&heldBit == 0 || holder == me:
+	case holder >= ringHolder:
+		panic(fmt.Sprintf("mbuf: mbuf %d of pool %q is in a ring, and used by process %d", i, h.poolName(), me))
+	default:
+		panic(fmt.Sprintf("mbuf: mbuf %d of pool %q is that of process %d, and used by process %d",
+			i, h.poolName(), holder, me))
+	}
 }
 
 // debugHome notes that m, without references now, is free.

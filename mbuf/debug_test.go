@@ -65,6 +65,22 @@ func TestDebugPanics(t *testing.T) {
 			m.Next = m
 			c.Alloc()
 		}, "was written to after it was freed"},
+		"freed by another process": {func(p *Pool, _ *Cache) {
+			var one [1]*Mbuf
+			(&seat{h: p.hdr, proc: 9}).pop(one[:])
+			debugAlloc(p.hdr, one[0])
+			one[0].Free()
+		}, `mbuf 0 of pool "watched" is that of process 9, and used by process 0`},
+		"freed in a ring": {func(p *Pool, _ *Cache) {
+			m := p.Alloc()
+			p.hdr.mark(m, held(ringHolder))
+			m.Free()
+		}, "is in a ring"},
+		"handed over twice": {func(p *Pool, _ *Cache) {
+			r := ownRing(t, p, 4)
+			m := p.Alloc()
+			r.Producer().Enqueue([]*Mbuf{m, m})
+		}, "mbuf 0 of pool \"watched\" is in a ring, and used by process 0"},
 		"attached after free": {func(p *Pool, _ *Cache) {
 			a, b := p.Alloc(), p.Alloc()
 			b.Free()

@@ -9,7 +9,9 @@
 // mbuf.go has the layout, chain.go and copy.go what one does with a packet,
 // free.go reference counts and the way home, clone.go indirect mbufs. Below
 // them, pool.go creates the memory, freelist.go is the lock-free list in it
-// and cache.go the per-goroutine stash in front of that list.
+// and cache.go the per-goroutine stash in front of that list. process.go is a
+// pool that several processes use; seat.go and reclaim.go make sure that one of
+// them can be killed at any instruction, and ring.go hands packets over.
 //
 // # Ownership
 //
@@ -19,6 +21,19 @@
 // touched by several goroutines at once, because clones of one packet (see
 // [Clone]) are freed wherever they end up; use [Mbuf.RefCount] and
 // [Mbuf.RefUpdate] for it, not the field.
+//
+// # Several processes
+//
+// The process that makes a pool passes its memory's descriptor on, and others
+// join it with [AttachPool], at the same address. All of them allocate and free
+// as if they were alone. Packets go from one to another through a [Ring]. When
+// one of them has died, the maker calls [Pool.Reclaim]; when the maker dies, the
+// pool has no future: its mbufs stay readable and writable, but what is lost from
+// then on stays lost.
+//
+// An mbuf has one owner across processes too, and no reference crosses: a
+// packet, its clones and their original stay in one process. The processes trust
+// each other: whoever maps the memory can write to all of it.
 //
 // # Cost
 //
@@ -31,8 +46,9 @@
 // As in DPDK, freeing an mbuf twice, or one that comes from no pool of this
 // package, is undefined. Build with -tags mbufdebug and both panic with a
 // message naming the mbuf and its pool; so does an mbuf that was written to
-// after it was freed, at its next allocation. Without the tag these checks
-// are compiled out.
+// after it was freed, at its next allocation, and one that is freed or handed
+// over by a process that does not hold it. Without the tag these checks are
+// compiled out. Processes that share a pool are built the same way.
 //
 // # Limits
 //

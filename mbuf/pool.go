@@ -55,7 +55,7 @@ type Region struct {
 }
 
 // Pool is a fixed number of mbufs in one memory file, and the list of those
-// that are free. It implements [Allocator]. All methods except Close may be
+// that are free; or one process's part in it. It implements [Allocator]. All methods except Close may be
 // called by any number of goroutines, on any thread, at the same time.
 type Pool struct {
 	cfg Config // with the defaults filled in
@@ -323,7 +323,7 @@ func (p *Pool) inUse() int {
 }
 
 // Exhausted returns how many mbufs were asked for in vain since the pool was
-// made, 0 once it is closed.
+// made, by all processes that use it; 0 once it is closed.
 func (p *Pool) Exhausted() uint64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -333,9 +333,10 @@ func (p *Pool) Exhausted() uint64 {
 	return p.hdr.exhausted.Load()
 }
 
-// Close gives the memory back. While mbufs are in use or caches open it
+// Close gives the memory back. While mbufs are in use or caches or rings open it
 // refuses with an error that wraps ErrInUse and names their number, and the
-// pool goes on working. Nobody may use the pool or its mbufs during Close,
+// pool goes on working. In a process that has the pool from [AttachPool] what
+// counts is this process's. Nobody may use the pool or its mbufs during Close,
 // except through the methods that count. Afterwards AllocBulk gives none.
 // Closing twice does nothing.
 func (p *Pool) Close() error {

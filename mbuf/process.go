@@ -99,7 +99,7 @@ func (h *header) config() Config {
 }
 
 // Base returns the address that the pool is mapped at, which is the same in all
-// processes that use it.
+// processes that use it. It stays the same when the pool is closed.
 func (p *Pool) Base() uintptr { return p.base }
 
 // Proc returns the number of this process in the pool, 0 in the one that made it.
@@ -142,8 +142,10 @@ func (h *header) marked(by func(holder uint32) bool) int {
 // put into a ring stays there. The number is free for another process then.
 //
 // For the pool's maker; elsewhere it does nothing. A process that still lives
-// must not have its mbufs taken away: it would go on using them. Others may use
-// the pool meanwhile.
+// must not have its mbufs taken away: it would go on using them. It is dead when
+// its pidfd says so: all its threads have ended then, and so have its requests to
+// io_uring. Others may use the pool meanwhile. It looks at every mbuf: some
+// milliseconds for a large pool.
 func (p *Pool) Reclaim(proc int) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()

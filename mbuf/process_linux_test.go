@@ -153,7 +153,7 @@ func TestAttachPoolErrors(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			return fd, 0x1100_0000_0000
+			return fd, 0
 		}
 	}
 	for name, c := range map[string]struct {
@@ -184,7 +184,7 @@ func TestAttachPoolErrors(t *testing.T) {
 		}), 1, ErrLayout, "size in bytes is 100"},
 		"magic":     {spoilt(func(h *header) { h.magic++ }), 1, ErrLayout, "first word"},
 		"layout":    {spoilt(func(h *header) { h.layout++ }), 1, ErrLayout, "layout"},
-		"debug":     {spoilt(func(h *header) { h.stateOff ^= 4096 }), 1, ErrLayout, "mbufdebug"},
+		"debug":     {spoilt(func(h *header) { h.stateOff = 4096 - min(h.stateOff, 4096) }), 1, ErrLayout, "mbufdebug"},
 		"address":   {spoilt(func(h *header) { h.base += 4096 }), 1, ErrLayout, "address"},
 		"count":     {spoilt(func(h *header) { h.count = 1 << 20 }), 1, ErrLayout, "bytes that hold"},
 		"no count":  {spoilt(func(h *header) { h.count = 0 }), 1, ErrLayout, "Count 0"},

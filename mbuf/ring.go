@@ -340,6 +340,9 @@ func (r *Ring) put(bufs []*Mbuf) int {
 			if m = r.own(m); m == nil {
 				break
 			}
+			if debug {
+				debugHolder(h, h.index(m))
+			}
 			h.mark(m, q.mark())
 			*q.slot(tail) = h.index(m)
 			tail++

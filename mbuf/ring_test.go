@@ -4,7 +4,9 @@ package mbuf
 
 import (
 	"errors"
+	"runtime"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/rtap-project/rtap/internal/nettest"
@@ -298,20 +300,27 @@ func TestRingConcurrent(t *testing.T) {
 	p := newPool(t, Config{Count: 64, DataRoom: 8})
 	r := ownRing(t, p, 4)
 	total := nettest.Scale(20000)
-	go func() {
-		for n := 0; n < total; {
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for n := 0; n < total && !t.Failed(); {
 			if p.AvailCount() < 3 {
+				runtime.Gosched()
 				continue
 			}
 			bufs := numbered(t, p, n, 1)
-			for r.Producer().Enqueue(bufs) == 0 {
+			for r.Producer().Enqueue(bufs) == 0 && !t.Failed() {
+				runtime.Gosched()
 			}
 			n++
 		}
-	}()
+	})
+	defer wg.Wait()
 	var bufs [3]*Mbuf
 	for n := 0; n < total; {
 		got := r.Consumer().Dequeue(bufs[:])
+		if got == 0 {
+			runtime.Gosched()
+		}
 		for _, m := range bufs[:got] {
 			if k, err := numberOf(m); err != nil || k != uint64(n) {
 				t.Fatalf("packet %d, want %d: %v", k, n, err)

@@ -203,7 +203,13 @@ func TestModelAttached(t *testing.T) {
 
 func TestNoAllocationsAttached(t *testing.T) {
 	p := attachedPool(t, Config{Count: 256, DataRoom: 256})
-	r := ownRing(t, poolOf(p.hdr, p.cfg, 0), 64)
+	theirs := newTestRing(t, poolOf(p.hdr, p.cfg, 0), 64)
+	assign(t, theirs, p.Proc(), p.Proc())
+	r, err := AttachRing(dup(t, theirs.FD()), p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
 	c := p.NewCache(32)
 	defer c.Close()
 	bufs := make([]*Mbuf, 40)

@@ -14,19 +14,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Where New maps: above the arenas of Go's heap and the shadow memory of AddressSanitizer, below that of
-// ThreadSanitizer and below where the kernel puts what may lie anywhere. A process that attaches later is all
-// but sure to have the same place free.
+// Where New maps. With 64 bits: above the arenas of Go's heap and the shadow memory of AddressSanitizer, below
+// that of ThreadSanitizer and below where the kernel puts what may lie anywhere. With 32: between the program with
+// its heap and what the kernel puts at the top. A process that attaches later is most likely to have the same
+// place free.
 const (
-	placesStart = uint64(0x1100_0000_0000)
-	placesEnd   = uint64(0x1f00_0000_0000)
-	placeAlign  = uint64(1 << 30) // suits every size of huge page that fits
+	is64        = uint64(^uintptr(0) >> 63)
+	placesStart = is64*0x1100_0000_0000 + (1-is64)*0x6000_0000
+	placesEnd   = is64*0x1f00_0000_0000 + (1-is64)*0xb000_0000
+	placeAlign  = is64<<30 + (1-is64)<<24 // 1 GiB suits every size of huge page that fits
 	placeTries  = 8
 )
 
 // New makes a memory file of size bytes, rounded up to pages, takes all of them and maps it. It is zeroed.
-// Where the address space has room for it (not on 32-bit machines), the address is one that another process
-// most likely has free too.
+// Where the address space has room for it, the address is one that another process most likely has free too.
 //
 // name is shown in /proc/PID/maps. huge takes the machine's default huge pages. Errors wrap ENOMEM or ENOSPC,
 // EMFILE. Linux 3.17; before 4.17 the address is anywhere.
@@ -84,7 +85,7 @@ func attach(fd int, addr uintptr) ([]byte, error) {
 
 // place maps a fresh file where others can have it too, or else wherever the kernel likes.
 func place(fd, size int) ([]byte, error) {
-	if span := placesEnd - placesStart; uint64(math.MaxInt) > placesEnd && uint64(size) < span {
+	if span := placesEnd - placesStart; uint64(size) <= span {
 		places := (span-uint64(size))/placeAlign + 1
 		for range placeTries {
 			mem, err := mapAt(fd, uintptr(placesStart+rand.Uint64N(places)*placeAlign), size)

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -81,7 +80,7 @@ func TestNew(t *testing.T) {
 			}
 			b[i] = byte(i)
 		}
-		if unsafe.Sizeof(uintptr(0)) == 8 && (uint64(m.Addr()) < placesStart || uint64(m.Addr()) >= placesEnd) {
+		if at := uint64(m.Addr()); at < placesStart || at >= placesEnd {
 			t.Errorf("at %#x", m.Addr())
 		}
 		addrs[m.Addr()] = true
