@@ -42,14 +42,19 @@ func processOf(conn *net.UnixConn) (*process, error) {
 	return &process{pid: pid, file: os.NewFile(uintptr(fd), "pidfd")}, nil
 }
 
-// openProcess asks the socket (Linux 6.5). Before, it opens the process of that number, and looks whether the
-// connection is still open: then it has not ended, and the number was not given to another one.
+// openProcess asks the socket, or before Linux 6.5 for the number.
 func openProcess(sock, pid int) (int, error) {
 	fd, err := unix.GetsockoptInt(sock, unix.SOL_SOCKET, unix.SO_PEERPIDFD)
-	if err == nil {
-		return fd, unix.SetNonblock(fd, true) // which Go's poller wants; it fails for no descriptor that is open
+	if err != nil {
+		return openNumber(sock, pid)
 	}
-	fd, err = unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
+	return fd, unix.SetNonblock(fd, true) // which Go's poller wants; it fails for no descriptor that is open
+}
+
+// openNumber opens the process of that number, and looks whether the connection is still open: then the process has
+// not ended, and the number was not given to another one.
+func openNumber(sock, pid int) (int, error) {
+	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
 	if err != nil {
 		return -1, err
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/rtap-project/rtap/internal/nettest"
 	"github.com/rtap-project/rtap/internal/runtimedir"
+	"golang.org/x/sys/unix"
 )
 
 // idle reports whether the server has nobody.
@@ -127,6 +128,39 @@ func TestDeath(t *testing.T) {
 		if left := await(t, h.left, "the peer leaves"); left != p || !left.Left() {
 			t.Errorf("%v has left", left)
 		}
+	}
+}
+
+// TestOpenNumber: where the kernel does not tell the process of a socket, its number does, and who has closed the
+// connection may have ended and be another one.
+func TestOpenNumber(t *testing.T) {
+	a := start(t, "client", newBase(t), nil) // it finds nobody, and stays
+	a.hear("ipc: ")
+	sock, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	must(t, err)
+	defer unix.Close(sock[0])
+	fd, err := openNumber(sock[0], a.cmd.Process.Pid)
+	must(t, err)
+	p := &process{pid: a.cmd.Process.Pid, file: os.NewFile(uintptr(fd), "pidfd")}
+	defer p.close()
+	ended := make(chan bool)
+	go func() { ended <- p.wait() }()
+	p.release()
+	if await(t, ended, "wait returns") {
+		t.Error("a process that lives has ended")
+	}
+	must(t, p.file.SetReadDeadline(time.Time{}))
+	go func() { ended <- p.wait() }()
+	a.kill()
+	if !await(t, ended, "wait returns") {
+		t.Error("a process that was killed has not ended")
+	}
+	must(t, unix.Close(sock[1]))
+	if fd, err := openNumber(sock[0], os.Getpid()); err == nil || fd >= 0 {
+		t.Errorf("descriptor %d, %v", fd, err)
+	}
+	if fd, err := openNumber(sock[0], 1<<22+1); !errors.Is(err, unix.ESRCH) && !errors.Is(err, unix.EINVAL) {
+		t.Errorf("a number that nobody has: descriptor %d, %v", fd, err)
 	}
 }
 

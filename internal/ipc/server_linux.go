@@ -15,7 +15,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-	"unicode"
 
 	"github.com/rtap-project/rtap/internal/runtimedir"
 )
@@ -197,17 +196,6 @@ func (s *Server) join(l *link, m *message) (*Peer, error) {
 		return nil, err
 	}
 	return p, nil
-}
-
-// printable is what may be shown of what a process calls itself, at most n characters.
-func printable(s string, n int) string {
-	runes := []rune(s)
-	for i, r := range runes {
-		if !unicode.IsPrint(r) {
-			runes[i] = unicode.ReplacementChar
-		}
-	}
-	return string(runes[:min(len(runes), n)])
 }
 
 func (s *Server) place(p *Peer) error {

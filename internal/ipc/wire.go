@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"unicode"
 )
 
 // message is what crosses the socket: a request, which has an Op, or the answer of the same ID to one that went
@@ -43,6 +44,17 @@ type hello struct {
 type welcome struct {
 	ID  int `json:"id"`
 	PID int `json:"pid"`
+}
+
+// printable is what may be shown of what a process calls itself, at most n characters.
+func printable(s string, n int) string {
+	runes := []rune(s)
+	for i, r := range runes {
+		if !unicode.IsPrint(r) {
+			runes[i] = unicode.ReplacementChar
+		}
+	}
+	return string(runes[:min(len(runes), n)])
 }
 
 // encode marshals m, which must not be longer than limit.

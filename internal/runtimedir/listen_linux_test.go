@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -191,6 +192,129 @@ func TestOneAtATime(t *testing.T) {
 		t.Error("nobody ever had it")
 	}
 	wantAt(t, Dir(base, "a"), 0)
+}
+
+// rival comes and goes, with two sockets. Whoever has one finds no other process that has.
+func rival(base string) {
+	const mark = "/taken"
+	won := 0
+	for range nettest.Scale(300) {
+		l, err := Listen(base, "a", "one")
+		if errors.Is(err, ErrInUse) {
+			continue
+		}
+		more, moreErr := Listen(base, "a", "two")
+		f, markErr := os.OpenFile(base+mark, os.O_CREATE|os.O_EXCL, 0o600)
+		if err := errors.Join(err, moreErr, markErr); err != nil {
+			fmt.Println(err)
+			return
+		}
+		won++
+		err = errors.Join(f.Close(), l.Close(), os.Remove(base+mark), more.Close())
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+	}
+	fmt.Println("won:", won > 0)
+}
+
+// TestOneProcessAtATime: of several processes that come and go, never two have the prefix.
+func TestOneProcessAtATime(t *testing.T) {
+	base := newBase(t)
+	var wg sync.WaitGroup
+	var won atomic.Int32
+	for range 4 {
+		wg.Go(func() {
+			cmd := exec.CommandContext(t.Context(), "/proc/self/exe")
+			cmd.Env = append(os.Environ(), rivalEnv+"="+base)
+			out, err := cmd.CombinedOutput()
+			switch {
+			case err == nil && string(out) == "won: true\n":
+				won.Add(1)
+			case err != nil || string(out) != "won: false\n":
+				t.Errorf("%v: %s", err, out)
+			}
+		})
+	}
+	wg.Wait()
+	if won.Load() == 0 {
+		t.Error("nobody ever had it")
+	}
+	wantAt(t, Dir(base, "a"), 0)
+}
+
+// TestSeveralSockets: a process has as many in its directory as it likes, each name once, and the directory until the
+// last is closed.
+func TestSeveralSockets(t *testing.T) {
+	base := newBase(t)
+	alias := newBase(t) + "/alias"
+	must(t, os.Symlink(base, alias))
+	one := mustListen(t, base, "a")
+	two, err := Listen(alias, "a", "two")
+	must(t, err)
+	defer two.Close()
+	for _, c := range []struct{ base, name string }{{base, SocketName}, {base, "two"}, {alias, SocketName}, {alias, "two"}} {
+		_, err := Listen(c.base, "a", c.name)
+		wantError(t, err, ErrInUse, fmt.Sprintf("process %d", os.Getpid()))
+	}
+	for _, l := range []*Listener{one, two} {
+		conn, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: l.Path(), Net: "unixpacket"})
+		must(t, err)
+		defer conn.Close()
+		accepted, err := l.Accept()
+		must(t, err)
+		accepted.Close()
+	}
+	another, err := os.Open(Dir(base, "a")) // as another process has it
+	must(t, err)
+	defer another.Close()
+	tryLock := func() error { return unix.Flock(int(another.Fd()), unix.LOCK_EX|unix.LOCK_NB) }
+
+	must(t, one.Close())
+	wantError(t, one.Close(), net.ErrClosed)
+	wantAt(t, one.Path(), 0)
+	wantAt(t, two.Path(), os.ModeSocket|0o600)
+	if err := tryLock(); err != unix.EWOULDBLOCK {
+		t.Errorf("another process gets the lock: %v", err)
+	}
+	one = mustListen(t, base, "a") // again
+	must(t, two.Close())
+	if err := tryLock(); err != unix.EWOULDBLOCK {
+		t.Errorf("another process gets the lock: %v", err)
+	}
+	must(t, one.Close())
+	wantAt(t, Dir(base, "a"), 0)
+	must(t, tryLock())
+
+	must(t, os.Mkdir(base+"/dpdk/b", 0o700))
+	trap := base + "/dpdk/b/two"
+	must(t, os.WriteFile(trap, nil, 0o600))
+	one = mustListen(t, base, "b")
+	_, err = Listen(base, "b", "two") // a socket that fails takes nothing with it
+	wantError(t, err, ErrUnsafe)
+	must(t, os.Remove(trap))
+	two, err = Listen(base, "b", "two")
+	must(t, err)
+	must(t, errors.Join(one.Close(), two.Close()))
+	wantAt(t, Dir(base, "b"), 0)
+}
+
+// TestInUseByOther: a process that has the directory is named whichever its sockets are, or not at all.
+func TestInUseByOther(t *testing.T) {
+	base := newBase(t)
+	must(t, os.MkdirAll(Dir(base, "a"), 0o700))
+	dir, err := os.Open(Dir(base, "a"))
+	must(t, err)
+	defer dir.Close()
+	must(t, unix.Flock(int(dir.Fd()), unix.LOCK_EX))
+	_, err = Listen(base, "a", "one")
+	wantError(t, err, ErrInUse, Socket(base, "a", "one"), "another process")
+	l, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: Socket(base, "a", "two"), Net: "unixpacket"})
+	must(t, err)
+	defer l.Close()
+	_, err = Listen(base, "a", "one")
+	wantError(t, err, ErrInUse, Socket(base, "a", "one"), fmt.Sprintf("process %d", os.Getpid()))
 }
 
 // TestTraps: what another user, or a slip, may have put there is refused, said, and left as it is.
