@@ -97,9 +97,10 @@ var stages = map[string]func(*testing.T, string) raw{"first": knock, "joined": j
 
 // TestHostilePeers: nothing that a peer does keeps others from being served, or leaves anything behind.
 func TestHostilePeers(t *testing.T) {
-	short, slow := defaultLimits, defaultLimits
+	short, slow, patient := defaultLimits, defaultLimits, defaultLimits
 	short.handshake = 50 * time.Millisecond
 	slow.write = 100 * time.Millisecond
+	patient.write = time.Hour
 	for _, a := range []struct {
 		name   string
 		limits limits
@@ -115,6 +116,7 @@ func TestHostilePeers(t *testing.T) {
 		{"silent", short, silent},
 		{"gone at once", defaultLimits, goneAtOnce},
 		{"never reading", slow, neverReading},
+		{"not reading", patient, notReading},
 		{"flood", defaultLimits, flood},
 		{"after goodbye", defaultLimits, afterGoodbye},
 	} {
@@ -335,14 +337,7 @@ func neverReading(t *testing.T, s *Server, base string) {
 	}
 	wg.Wait()
 
-	h := s.cfg.Handler.(*primary)
-	seen := len(h.joins)
-	c := joined(t, base) // one that asks for nothing, and is called
-	var p *Peer
-	for range seen + 1 {
-		p = <-h.joins
-		h.joins <- p
-	}
+	c, p := called(t, s, base)
 	body := strings.Repeat("a", 60000)
 	for {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
@@ -355,6 +350,38 @@ func neverReading(t *testing.T, s *Server, base string) {
 			t.Fatal(err)
 		}
 	}
+	c.Close()
+}
+
+// called is a peer that asks for nothing, and its end in the primary.
+func called(t *testing.T, s *Server, base string) (raw, *Peer) {
+	h := s.cfg.Handler.(*primary)
+	seen := len(h.joins)
+	c := joined(t, base)
+	var p *Peer
+	for range seen + 1 {
+		p = <-h.joins
+		h.joins <- p
+	}
+	return c, p
+}
+
+// notReading peers are called no longer than the context lasts, be it to find room or the turn to write.
+func notReading(t *testing.T, s *Server, base string) {
+	c, p := called(t, s, base)
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for range 10 {
+				ctx, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
+				if err := p.Call(ctx, "x", strings.Repeat("a", 60000), nil); !errors.Is(err, context.DeadlineExceeded) {
+					t.Error(err)
+				}
+				cancel()
+			}
+		})
+	}
+	wg.Wait()
 	c.Close()
 }
 

@@ -67,7 +67,14 @@ func (h *primary) Join(p *Peer) error {
 	return nil
 }
 
-func (h *primary) Leave(p *Peer) { h.left <- p }
+func (h *primary) Leave(p *Peer) {
+	p.server.mu.Lock()
+	defer p.server.mu.Unlock()
+	if p.server.peers[p.id] != p {
+		panic("the number of a peer is free before it has left")
+	}
+	h.left <- p
+}
 
 func (h *primary) Request(p *Peer, op string, body json.RawMessage) (any, []int, error) {
 	switch op {

@@ -131,6 +131,29 @@ func TestDeath(t *testing.T) {
 	}
 }
 
+// TestKilledWhileAsking: a peer has left when its process has ended and its last request is done.
+func TestKilledWhileAsking(t *testing.T) {
+	base, h := newBase(t), newPrimary(t)
+	mustListen(t, ServerConfig{Base: base, Handler: h}, defaultLimits)
+	a := start(t, "client", base, nil)
+	a.hear("joined 1")
+	p := <-h.joins
+	a.tell("block")
+	await(t, h.enter, "the request is handled")
+	a.kill()
+	if err := p.Call(t.Context(), "echo", 1, nil); !errors.Is(err, ErrPeerGone) { // nobody who calls it waits
+		t.Errorf("call: %v", err)
+	}
+	wantService(t, base)
+	if left := await(t, h.left, "the polite client leaves"); left == p {
+		t.Error("it has left before its request was done")
+	}
+	close(h.leave)
+	if left := await(t, h.left, "the peer leaves"); left != p || !left.Left() {
+		t.Errorf("%v has left", left)
+	}
+}
+
 // TestOpenNumber: where the kernel does not tell the process of a socket, its number does, and who has closed the
 // connection may have ended and be another one.
 func TestOpenNumber(t *testing.T) {

@@ -63,6 +63,9 @@ func playClient(base string, say func(any), lines <-chan string) {
 			say("hung up")
 		case "goodbye":
 			say(fmt.Sprint("goodbye ", c.Close()))
+		case "block":
+			say("blocks")
+			c.Call(context.Background(), "block", nil, nil)
 		case "watch":
 			<-c.Done()
 			_, err := c.Call(context.Background(), "echo", nil, nil)
