@@ -137,7 +137,7 @@ func connect(cfg AttachConfig) (*far, error) {
 	defer cancel()
 	var err error
 	f.client, err = ipc.Dial(ctx, ipc.ClientConfig{Base: cfg.RuntimeDir, Prefix: cfg.FilePrefix, Build: build(), Name: cfg.Name,
-		Request: f.request, Log: cfg.Log})
+		Request: f.request})
 	if err != nil {
 		return nil, err
 	}

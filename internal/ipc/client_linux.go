@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -51,8 +52,8 @@ func dial(ctx context.Context, cfg ClientConfig, l limits) (*Client, error) {
 func join(ctx context.Context, cfg ClientConfig, l limits) (*Client, error) {
 	conn, err := runtimedir.Dial(cfg.Base, cfg.Prefix, SocketName)
 	if runtimedir.NotThere(err) {
-		err = fmt.Errorf("%w with file prefix %s: there is no %s", ErrNoPrimary, cfg.Prefix,
-			runtimedir.Socket(cfg.Base, cfg.Prefix, SocketName))
+		err = fmt.Errorf("%w with file prefix %s: nobody listens at %s; %s", ErrNoPrimary, cfg.Prefix,
+			runtimedir.Socket(cfg.Base, cfg.Prefix, SocketName), others(cfg.Base))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("ipc: %w", err)
@@ -81,6 +82,13 @@ func join(ctx context.Context, cfg ClientConfig, l limits) (*Client, error) {
 	return c, nil
 }
 
+func others(base string) string {
+	if p := runtimedir.Prefixes(base, SocketName); len(p) > 0 {
+		return "there are primaries with " + strings.Join(p, ", ")
+	}
+	return "there is no other either"
+}
+
 // ID is this process's number, 1 to MaxPeers.
 func (c *Client) ID() int { return c.welcome.ID }
 
@@ -91,7 +99,10 @@ func (c *Client) PrimaryPID() int { return c.welcome.PID }
 // none. The descriptors fds are the caller's, close-on-exec. Any goroutine may call. The error wraps ErrPrimaryGone
 // once it is gone, net.ErrClosed after Close, and is a *RemoteError if the primary answered one.
 func (c *Client) Call(ctx context.Context, op string, body, reply any) (fds []int, err error) {
-	return c.link.call(ctx, op, body, reply)
+	if fds, err = c.link.call(ctx, op, body, reply); err != nil {
+		err = fmt.Errorf("%s: %w", op, err)
+	}
+	return fds, err
 }
 
 // Done is closed when the primary is gone, or refuses to talk on, and after Close.
@@ -108,7 +119,7 @@ func (c *Client) Close() error {
 		defer cancel()
 		c.link.leaving()
 		if _, err := c.link.call(ctx, opGoodbye, nil, nil); err != nil && c.link.cause() == nil {
-			c.err = fmt.Errorf("ipc: %w", err)
+			c.err = fmt.Errorf("ipc: goodbye: %w", err)
 		}
 		c.link.close()
 		c.running.Wait()

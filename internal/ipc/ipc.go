@@ -94,7 +94,6 @@ type ClientConfig struct {
 	// Request answers the primary's requests, one at a time, maybe even before Dial has returned. It may call
 	// Client.Call, but not Close. nil: every answer is ErrNoOp.
 	Request func(op string, body json.RawMessage) (any, error)
-	Log     *slog.Logger // nil: nobody is told
 }
 
 // limits bound what a peer can take.

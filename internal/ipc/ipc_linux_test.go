@@ -234,8 +234,10 @@ func TestRefusals(t *testing.T) {
 	base, h := newBase(t), newPrimary(t)
 	cfg := ClientConfig{Base: base, Prefix: "p", Build: "1", Name: "worker"}
 	try := func() error { _, err := Dial(t.Context(), cfg); return err }
-	wantError(t, try(), ErrNoPrimary, "file prefix p", base+"/dpdk/p/rtap_socket")
+	wantError(t, try(), ErrNoPrimary, "file prefix p", base+"/dpdk/p/rtap_socket", "no other")
 	s := mustListen(t, ServerConfig{Base: base, Handler: h}, defaultLimits)
+	_, err := Dial(t.Context(), ClientConfig{Base: base, Prefix: "q"})
+	wantError(t, err, ErrNoPrimary, "file prefix q", "primaries with p")
 	cfg.Build = "2 of today"
 	wantError(t, try(), ErrBuild, "this program is rtap 2 of today, the primary of prefix p is rtap 1: run the same build")
 	cfg.Build = "1"
@@ -264,7 +266,7 @@ func TestRefusals(t *testing.T) {
 	h.wantNobody(t, s)
 	before.Check(t)
 
-	_, err := Listen(ServerConfig{Base: base, Prefix: "p", Handler: h})
+	_, err = Listen(ServerConfig{Base: base, Prefix: "p", Handler: h})
 	wantError(t, err, runtimedir.ErrInUse, fmt.Sprint(os.Getpid()))
 	if _, err := Listen(ServerConfig{Base: base, Prefix: "q"}); err == nil {
 		t.Error("no handler is needed")

@@ -25,10 +25,11 @@ const inFlight = 16
 // link is one end of a connection, alike on both sides: requests go out and answers come back, and the other way
 // round. One goroutine reads; another one handles the other side's requests, so that handling one may call.
 type link struct {
-	conn      *net.UnixConn
-	limits    limits
-	size      int                                                                     // bytes of the longest message that can be sent
-	secondary bool                                                                    // whose end this is: the primary takes no descriptors, the secondary no goodbye
+	conn   *net.UnixConn
+	limits limits
+	size   int // bytes of the longest message that can be sent
+	// secondary says whose end this is: the primary takes no descriptors, the secondary no goodbye.
+	secondary bool
 	handle    func(op string, body json.RawMessage) (reply any, fds []int, err error) // of a request
 
 	queue   chan *message // requests of the other side
@@ -38,9 +39,9 @@ type link struct {
 	full    time.Time     // since when nothing could be written; of who writes
 
 	mu    sync.Mutex
-	gone  error // what it means if the connection ends
-	calls map[uint64]chan answer
-	last  uint64 // ID given to a call
+	gone  error                  // what it means if the connection ends
+	calls map[uint64]chan answer // by ID, each with room for one
+	last  uint64                 // ID given to a call
 	err   error
 	done  chan struct{} // closed when err is set
 }
@@ -105,7 +106,7 @@ func (l *link) cause() error {
 func (l *link) call(ctx context.Context, op string, body, reply any) ([]int, error) {
 	request := (&message{Op: op}).set(body, nil)
 	if request.Error != "" {
-		return nil, fmt.Errorf("%s: %s", op, request.Error)
+		return nil, errors.New(request.Error)
 	}
 	a, err := l.ask(ctx, request)
 	if err == nil && a.Error != "" {
@@ -119,7 +120,7 @@ func (l *link) call(ctx context.Context, op string, body, reply any) ([]int, err
 	}
 	if err != nil {
 		CloseAll(a.fds)
-		return nil, fmt.Errorf("%s: %w", op, err)
+		return nil, err
 	}
 	return a.fds, nil
 }

@@ -39,7 +39,12 @@ func processOf(conn *net.UnixConn) (*process, error) {
 	if err != nil {
 		return nil, fmt.Errorf("process %d: %w", pid, err)
 	}
-	return &process{pid: pid, file: os.NewFile(uintptr(fd), "pidfd")}, nil
+	p := &process{pid: pid, file: os.NewFile(uintptr(fd), "pidfd")}
+	if err := p.file.SetReadDeadline(time.Time{}); err != nil { // it is not in Go's poller
+		p.close()
+		return nil, fmt.Errorf("process %d: wait for its end: %w", pid, err)
+	}
+	return p, nil
 }
 
 // openProcess asks the socket, or before Linux 6.5 for the number.
@@ -58,12 +63,17 @@ func openNumber(sock, pid int) (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	p := []unix.PollFd{{Fd: int32(sock), Events: unix.POLLRDHUP}}
-	if n, err := unix.Poll(p, 0); n != 0 {
+	if ready(sock, unix.POLLRDHUP) {
 		unix.Close(fd)
-		return -1, errors.Join(err, errHungUp)
+		return -1, errHungUp
 	}
 	return fd, nil
+}
+
+// ready reports whether one of events has come.
+func ready(fd int, events int16) bool {
+	n, _ := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: events}}, 0)
+	return n > 0 // EINTR means that none had
 }
 
 // wait returns true when the process has ended, and false after release.
@@ -72,11 +82,7 @@ func (p *process) wait() bool {
 	if err != nil {
 		return false
 	}
-	err = raw.Read(func(fd uintptr) bool {
-		n, _ := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
-		return n > 0
-	})
-	return err == nil
+	return raw.Read(func(fd uintptr) bool { return ready(int(fd), unix.POLLIN) }) == nil
 }
 
 // release ends wait.

@@ -301,7 +301,7 @@ func TestOtherUser(t *testing.T) {
 	prim.hear("listening")
 	open(base)
 	other = start(t, "client", base, as(65533))
-	other.hear("ipc: file prefix p: ipc.hello: " + ErrPrimaryGone.Error())
+	other.hear("ipc: file prefix p: " + ErrPrimaryGone.Error())
 	root = start(t, "client", base, nil)
 	root.hear("joined 1")
 	prim.hear("joined 1") // and nobody before

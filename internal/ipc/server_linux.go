@@ -239,7 +239,7 @@ func (p *Peer) Left() bool { return p.left.Load() }
 // may call; nil stands for none. The error wraps ErrPeerGone once the process has left or broken the connection.
 func (p *Peer) Call(ctx context.Context, op string, body, reply any) error {
 	if _, err := p.link.call(ctx, op, body, reply); err != nil {
-		return fmt.Errorf("%v: %w", p, err)
+		return fmt.Errorf("%v: %s: %w", p, op, err)
 	}
 	return nil
 }

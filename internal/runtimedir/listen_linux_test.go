@@ -278,7 +278,12 @@ func TestSeveralSockets(t *testing.T) {
 	if err := tryLock(); err != unix.EWOULDBLOCK {
 		t.Errorf("another process gets the lock: %v", err)
 	}
+	old := one
 	one = mustListen(t, base, "a") // again
+	wantError(t, old.Close(), net.ErrClosed)
+	_, err = Listen(base, "a", SocketName)
+	wantError(t, err, ErrInUse)
+	wantAt(t, one.Path(), os.ModeSocket|0o600)
 	must(t, two.Close())
 	if err := tryLock(); err != unix.EWOULDBLOCK {
 		t.Errorf("another process gets the lock: %v", err)
