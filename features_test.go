@@ -47,6 +47,17 @@ var claims = map[string]func(t *testing.T){
 	"Inner L3 checksum":   showTx("both IPv4 headers"),
 	"Inner L4 checksum":   showTx("in VXLAN"),
 	"Packet type parsing": showRx("QinQ not stripped by VLAN"),
+	"Multiprocess aware": func(t *testing.T) {
+		s := newStage(t, 2)
+		a := s.agent("one")
+		a.attach(0)
+		a.lease(0, 1)
+		a.echo(0, 1)
+		a.do(order{Op: "say", Queues: []int{1}, N: 1})
+		s.inject(flow(1, 64))
+		nettest.Eventually(t, wait, "a secondary sends back what it received", func() bool { return s.stats().OPackets == 2 })
+		a.quit()
+	},
 	"Linux":               showFile("Makefile", "linux/amd64"),
 	"ARMv7":               showFile("Makefile", "linux/arm "),
 	"ARMv8":               showFile("Makefile", "linux/arm64"),
