@@ -509,6 +509,9 @@ func (d *Device) orphan() {
 			d.cfg.Log.Warn("queue of a primary that is gone", "interface", d.name, "queue", q, "error", err)
 		}
 	}
+	for _, r := range d.rings {
+		r.Shut()
+	}
 	for _, q := range d.events.end() {
 		q.end()
 	}

@@ -70,7 +70,7 @@ type Device struct {
 	group     *group // nil if it is not published
 	withdrawn atomic.Bool
 	area      *area
-	rings     map[string]*ring
+	rings     map[string]*ring     // of a secondary: changed with leasing held as well
 	listeners map[*ipc.Peer]func() // who is told of events, and how that ends
 	lastLease uint64
 

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/rtap-project/rtap/internal/nettest"
 	"github.com/rtap-project/rtap/internal/traffic"
 	"github.com/rtap-project/rtap/mbuf"
 )
@@ -58,14 +59,14 @@ var claims = map[string]func(t *testing.T){
 		nettest.Eventually(t, wait, "a secondary sends back what it received", func() bool { return s.stats().OPackets == 2 })
 		a.quit()
 	},
-	"Linux":               showFile("Makefile", "linux/amd64"),
-	"ARMv7":               showFile("Makefile", "linux/arm "),
-	"ARMv8":               showFile("Makefile", "linux/arm64"),
-	"Power8":              showFile("Makefile", "linux/ppc64le"),
-	"x86-32":              showFile("Makefile", "linux/386"),
-	"x86-64":              showFile("Makefile", "linux/amd64"),
-	"Usage doc":           showFile("docs/guide.md", "# The user's guide"),
-	"Design doc":          showFile("docs/architecture.md", "# Architecture"),
+	"Linux":      showFile("Makefile", "linux/amd64"),
+	"ARMv7":      showFile("Makefile", "linux/arm "),
+	"ARMv8":      showFile("Makefile", "linux/arm64"),
+	"Power8":     showFile("Makefile", "linux/ppc64le"),
+	"x86-32":     showFile("Makefile", "linux/386"),
+	"x86-64":     showFile("Makefile", "linux/amd64"),
+	"Usage doc":  showFile("docs/guide.md", "# The user's guide"),
+	"Design doc": showFile("docs/architecture.md", "# Architecture"),
 }
 
 func TestFeatures(t *testing.T) {

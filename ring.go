@@ -205,6 +205,8 @@ func (d *Device) mapRing(name string, fd, poolID int) error {
 	if err != nil {
 		return err
 	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if d.rings == nil {
 		d.rings = map[string]*ring{}
 	}
@@ -221,7 +223,9 @@ func (d *Device) vacate(name string, end mbuf.End) error {
 	r.ends[end] = false
 	var err error
 	if !r.ends[1-end] {
+		d.mu.Lock()
 		delete(d.rings, name)
+		d.mu.Unlock()
 		err = r.Close()
 	}
 	return errors.Join(err, ignoreGone(d.ask("vacate", request{Ring: name, End: end}, nil)))

@@ -182,6 +182,7 @@ type RxWaiter struct {
 	set    *epoll.Set
 	queues []*RxQueue
 	armed  []*RxQueue // which of them are in set
+	failed *RxQueue   // whose interrupt could not be enabled
 	arm    func() error
 	idle   time.Time // since when Idle was called without a break
 }
@@ -228,28 +229,33 @@ func (w *RxWaiter) Close() error {
 // Wait is [RxQueue.Wait] for all the queues at once. Those are left out whose port is stopped, gone or closed, or
 // that are released; if all are, the error is the first one's. It also returns when a port is started.
 func (w *RxWaiter) Wait(ctx context.Context) error {
-	w.armed = w.armed[:0]
+	w.armed, w.failed = w.armed[:0], nil
 	err := w.set.Wait(ctx, w.arm)
+	if w.failed != nil {
+		err = w.failed.opErr("wait for", err)
+	}
 	if e := w.disarm(); e != nil {
 		err = errors.Join(err, e)
 	}
 	return err
 }
 
-// armAll enables the interrupts of the queues that can have packets.
+// armAll enables the interrupts of the queues that can have packets. It takes no lock of the device's: who releases a queue
+// holds that, and waits for us.
 func (w *RxWaiter) armAll() error {
 	for _, q := range w.queues {
 		can, err := q.arm(w.set)
 		if err != nil {
-			return q.opErr("wait for", err)
+			w.failed = q
+			return err
 		}
 		if can {
 			w.armed = append(w.armed, q)
 		}
 	}
 	if len(w.armed) == 0 {
-		q := w.queues[0]
-		return q.opErr("wait for", q.down())
+		w.failed = w.queues[0]
+		return w.failed.down()
 	}
 	return nil
 }

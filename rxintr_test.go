@@ -481,3 +481,28 @@ func TestQueueWaitAllocatesNothing(t *testing.T) {
 	wantNoAllocs(t, "a wait", nettest.Scale(100), func() { must(t, q.Wait(ctx)) })
 	p.receive(1)
 }
+
+// TestReleaseWhileWaiting: a queue that is released under goroutines that begin to wait for it.
+func TestReleaseWhileWaiting(t *testing.T) {
+	p := openPort(t, Config{})
+	p.setUp(1, RxConfig{})
+	var ws workers
+	ctx := bounded(t)
+	ws.loop(func() {
+		if q := p.RxQueue(0); q != nil {
+			_ = q.Wait(ctx) // released, stopped, or woken up
+		}
+	})
+	released := start(func() error {
+		for range nettest.Scale(300) {
+			err := errors.Join(p.Stop(), p.ReleaseRxQueue(0), p.SetupRxQueue(0, RxConfig{}), p.Device.Start())
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	must(t, ended(t, released))
+	must(t, p.Stop())
+	ws.stop()
+}

@@ -5,6 +5,7 @@ package mbuf
 import (
 	"fmt"
 	"math/bits"
+	"runtime"
 	"sync/atomic"
 	"unsafe"
 
@@ -39,6 +40,7 @@ type Ring struct {
 	hdr  *ringHeader // nil once closed; set under the pool's mu
 	mem  *shm.Memory
 	name string
+	shut atomic.Bool // nobody works at an end here any more
 	prod Producer
 	cons Consumer
 }
@@ -241,14 +243,14 @@ func (r *Ring) Holder(e End) (proc int, ok bool) {
 // Close gives the ring up. In the process that made it, it refuses with ErrInUse
 // while an end is assigned; what is in the ring goes back to the pool. In others
 // it unmaps the memory, and that is all: the maker vacates what was assigned.
-// Nobody may use the ring in this process during Close. Closing twice does
-// nothing.
+// It waits for those who work at an end; later they move nothing. Closing twice
+// does nothing.
 func (r *Ring) Close() error {
+	r.pool.mu.Lock()
+	defer r.pool.mu.Unlock()
 	if r.hdr == nil {
 		return nil
 	}
-	r.pool.mu.Lock()
-	defer r.pool.mu.Unlock()
 	if r.pool.proc == 0 {
 		for e := Producing; e <= Consuming; e++ {
 			if proc, ok := r.Holder(e); ok {
@@ -257,9 +259,19 @@ func (r *Ring) Close() error {
 		}
 		r.pool.hdr.takeHome(r.hdr.mark())
 	}
+	r.Shut()
 	delete(r.pool.rings, r)
 	r.hdr = nil
 	return r.mem.Close()
+}
+
+// Shut ends the use of the ring in this process: it waits for those who work at
+// an end, which is not for long, and has the ends move nothing from then on.
+func (r *Ring) Shut() {
+	r.shut.Store(true)
+	for r.prod.busy.Load() || r.cons.busy.Load() {
+		runtime.Gosched()
+	}
 }
 
 // mark is the link of an element that is in the ring.
@@ -280,10 +292,14 @@ type Producer struct {
 }
 
 // Consumed reports whether a process has the consuming end, so that packets need not
-// be made for a ring that nobody reads. It is one load. Any goroutine may call it.
+// be made for a ring that nobody reads. It is false while another goroutine is at this
+// end.
 func (p *Producer) Consumed() bool {
-	q := p.ring.hdr
-	return q != nil && q.holders[Consuming].Load() != 0
+	if !p.ring.enter(Producing, &p.busy) {
+		return false
+	}
+	defer p.busy.Store(false)
+	return p.ring.hdr.holders[Consuming].Load() != 0
 }
 
 // Pool returns the pool that the ring's packets are of.
@@ -298,8 +314,14 @@ type Consumer struct {
 // enter reports whether the caller may work at an end: it is ours and nobody is
 // at it. It sets busy then.
 func (r *Ring) enter(e End, busy *atomic.Bool) bool {
-	q := r.hdr
-	return q != nil && q.holders[e].Load() == uint64(r.pool.proc)+1 && busy.CompareAndSwap(false, true)
+	if !busy.CompareAndSwap(false, true) {
+		return false
+	}
+	if r.shut.Load() || r.hdr.holders[e].Load() != uint64(r.pool.proc)+1 {
+		busy.Store(false)
+		return false
+	}
+	return true
 }
 
 func (q *ringHeader) slot(n uint64) *uint32 {

@@ -200,20 +200,26 @@ func (s *Set) Wake() {
 
 // Close closes the epoll instance and ends a Wait. Closing again does nothing.
 func (s *Set) Close() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.fd < 0 {
-		return nil
-	}
-	fd := s.fd
-	s.fd = -1
-	s.forget()
+	fd, bell, file := s.retire()
 	var err error
-	if s.bell >= 0 {
-		err = unix.Close(s.bell)
+	if bell >= 0 {
+		err = unix.Close(bell)
 	}
-	if s.file != nil {
-		return errors.Join(err, s.file.Close())
+	switch {
+	case fd < 0:
+		return nil
+	case file != nil: // waits for a Wait that is calling arm, which may need the lock
+		return errors.Join(err, file.Close())
 	}
 	return errors.Join(err, unix.Close(fd))
+}
+
+// retire makes the set one that is closed, and returns what is to be.
+func (s *Set) retire() (fd, bell int, file *os.File) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	fd, bell, file = s.fd, s.bell, s.file
+	s.fd, s.bell = -1, -1
+	s.forget()
+	return fd, bell, file
 }

@@ -196,3 +196,38 @@ func TestFD(t *testing.T) {
 	}
 	must(t, s.Ring(true)) // and closed so
 }
+
+// TestCloseWhileArming: Close waits for a Wait that is just adding descriptors, which it does not keep from doing so.
+func TestCloseWhileArming(t *testing.T) {
+	s, e := newSet(t), newEvent(t)
+	arming, closing := make(chan struct{}), make(chan struct{})
+	done := make(chan error, 2)
+	go func() {
+		done <- s.Wait(t.Context(), func() error {
+			close(arming)
+			<-closing
+			return s.Add(e.fd)
+		})
+	}()
+	<-arming
+	go func() { done <- s.Close() }()
+	// Until Close has begun: it has the lock, or has had it.
+	nettest.Eventually(t, wait, "Close to begin", func() bool {
+		if !s.mu.TryRLock() {
+			return true
+		}
+		defer s.mu.RUnlock()
+		return s.fd < 0
+	})
+	close(closing)
+	for range 2 {
+		select {
+		case err := <-done:
+			if err != nil && !errors.Is(err, os.ErrClosed) {
+				t.Error(err)
+			}
+		case <-time.After(nettest.Bound(wait)):
+			t.Fatal("Wait and Close wait for each other")
+		}
+	}
+}
