@@ -31,6 +31,12 @@ type Config struct {
 	// Topology pairs the ports (zero: Paired). icmpecho answers on the port it received from regardless.
 	Topology Topology
 
+	// NumProcs is how many processes share the ports (0: 1), and ProcID the number of this one among them, from 0, as
+	// testpmd's --num-procs and --proc-id. Of a port with n queues, which must be a multiple of NumProcs, this
+	// Forwarder has streams for queues ProcID*n/NumProcs up to, and without, (ProcID+1)*n/NumProcs. The others' queues
+	// are never called: they may be nil.
+	NumProcs, ProcID int
+
 	// EthPeers gives, by number of the *sending* port, the destination MAC address that mac, csum and txonly write.
 	// A port that is not in it has testpmd's default, 02:00:00:00:00:NN with NN the port's number.
 	EthPeers map[int][6]byte
@@ -78,6 +84,7 @@ func (c *Config) complete() error {
 	setDefault(&c.Mode, "io")
 	setDefault(&c.Burst, DefaultBurst)
 	setDefault(&c.Cores, 1)
+	setDefault(&c.NumProcs, 1)
 	switch {
 	case c.Burst < 1 || c.Burst > MaxBurst:
 		return &ConfigError{"Burst", c.Burst, fmt.Sprintf("must be 1 to %d packets", MaxBurst)}
@@ -85,6 +92,10 @@ func (c *Config) complete() error {
 		return &ConfigError{"Cores", c.Cores, "must be 1 or more workers"}
 	case c.Topology > Loop:
 		return &ConfigError{"Topology", c.Topology, "must be paired, chained or loop"}
+	case c.NumProcs < 1:
+		return &ConfigError{"NumProcs", c.NumProcs, "must be 1 or more processes"}
+	case c.ProcID < 0 || c.ProcID >= c.NumProcs:
+		return &ConfigError{"ProcID", c.ProcID, fmt.Sprintf("must be 0 to %d, as there are %d processes", c.NumProcs-1, c.NumProcs)}
 	case c.TxRetries < 0:
 		return &ConfigError{"TxRetries", c.TxRetries, "must be 0 or more"}
 	}

@@ -38,7 +38,7 @@ func New(c Config, ports ...*Port) (*Forwarder, error) {
 	if mode.loop {
 		c.Topology = Loop
 	}
-	rs, err := routes(c.Topology, ports)
+	rs, err := routes(&c, ports)
 	if err != nil {
 		return nil, err
 	}

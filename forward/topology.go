@@ -57,30 +57,39 @@ func (r Route) String() string {
 }
 
 // routes lists the streams' routes, queue by queue as testpmd does (rss_fwd_config_setup): the two directions
-// of a pair come together, so that they mostly share a worker.
-func routes(t Topology, ports []*Port) ([]Route, error) {
+// of a pair come together, so that they mostly share a worker. Those of other processes' queues are left out.
+func routes(c *Config, ports []*Port) ([]Route, error) {
 	if len(ports) == 0 {
 		return nil, &ConfigError{"ports", "none", "must be one or more"}
 	}
 	var rs []Route
+	most := 0 // queues of a port
 	for rx, p := range ports {
-		tx := t.TxPort(rx, len(ports))
+		tx := c.Topology.TxPort(rx, len(ports))
 		if len(p.rx) == 0 || len(p.rx) != len(ports[tx].tx) {
 			return nil, fmt.Errorf("forward: port %d has %d Rx queues and port %d, which sends for it, %d Tx queues: must be equal, and one or more",
 				rx, len(p.rx), tx, len(ports[tx].tx))
 		}
+		if len(p.rx)%c.NumProcs != 0 {
+			return nil, fmt.Errorf("forward: port %d has %d queues, which %d processes cannot share: must be a multiple of %d",
+				rx, len(p.rx), c.NumProcs, c.NumProcs)
+		}
+		most = max(most, len(p.rx))
 	}
-	for q := 0; ; q++ {
-		before := len(rs)
+	for q := range most {
 		for rx, p := range ports {
-			if q < len(p.rx) {
-				rs = append(rs, Route{rx, t.TxPort(rx, len(ports)), q})
+			if c.mine(q, len(p.rx)) {
+				rs = append(rs, Route{rx, c.Topology.TxPort(rx, len(ports)), q})
 			}
 		}
-		if len(rs) == before {
-			return rs, nil
-		}
 	}
+	return rs, nil
+}
+
+// mine reports whether queue q of a port with n of them is this process's.
+func (c *Config) mine(q, n int) bool {
+	share := n / c.NumProcs
+	return q < n && q/share == c.ProcID
 }
 
 // spread cuts n streams into runs for at most cores workers. As in testpmd the runs differ by one at most and

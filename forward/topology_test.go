@@ -4,9 +4,12 @@ package forward
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/rtap-project/rtap/mbuf"
 )
 
 func TestTxPort(t *testing.T) {
@@ -81,7 +84,7 @@ func TestRoutes(t *testing.T) {
 func TestRoutesCover(t *testing.T) {
 	for ports := 1; ports <= 7; ports++ {
 		for _, topo := range []Topology{Paired, Chained, Loop} {
-			rs, err := routes(topo, testPorts(slices.Repeat([]int{3}, ports)...))
+			rs, err := routes(&Config{Topology: topo, NumProcs: 1}, testPorts(slices.Repeat([]int{3}, ports)...))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -97,6 +100,58 @@ func TestRoutesCover(t *testing.T) {
 	}
 }
 
+// TestProcs: the processes' streams together are those that one process would have, each once, and every process has
+// its run of queues.
+func TestProcs(t *testing.T) {
+	ports := func() []*Port { return testPorts(2, 2, 6, 6) }
+	alone, err := New(Config{}, ports()...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var together []Route
+	for id, want := range []string{"0: 0, 1: 0, 2: 012, 3: 012", "0: 1, 1: 1, 2: 345, 3: 345"} {
+		f, err := New(Config{NumProcs: 2, ProcID: id}, ports()...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		queues := make([]string, 4)
+		for _, s := range f.Streams() {
+			together = append(together, s.Route())
+			queues[s.Route().RxPort] += fmt.Sprint(s.Route().Queue)
+		}
+		if got := fmt.Sprintf("0: %s, 1: %s, 2: %s, 3: %s", queues[0], queues[1], queues[2], queues[3]); got != want {
+			t.Errorf("process %d has queues %s, want %s", id, got, want)
+		}
+	}
+	for _, s := range alone.Streams() {
+		if i := slices.Index(together, s.Route()); i >= 0 {
+			together = slices.Delete(together, i, i+1)
+		} else {
+			t.Errorf("no process has %v", s.Route())
+		}
+	}
+	if len(together) > 0 {
+		t.Errorf("two processes have %v", together)
+	}
+}
+
+// TestOtherProcsQueues: what is another process's is never called.
+func TestOtherProcsQueues(t *testing.T) {
+	pool := newPool(t, mbuf.Config{})
+	rx, tx := &fakeRx{waiting: []*mbuf.Mbuf{packet(t, pool, frame)}}, &fakeTx{limit: -1}
+	f, err := New(Config{NumProcs: 2, ProcID: 1}, NewPort(portMAC, []*fakeRx{nil, rx}, []*fakeTx{nil, tx}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range f.Streams() {
+		s.burst()
+	}
+	if len(tx.got) != 1 || f.Stats() != (Stats{RxPackets: 1, TxPackets: 1}) {
+		t.Errorf("%d packets sent, %+v", len(tx.got), f.Stats())
+	}
+	mbuf.FreeBulk(tx.got)
+}
+
 func TestRoutesErrors(t *testing.T) {
 	var ce *ConfigError
 	if _, err := New(Config{}); !errors.As(err, &ce) || ce.Field != "ports" {
@@ -106,6 +161,13 @@ func TestRoutesErrors(t *testing.T) {
 		if _, err := New(Config{}, testPorts(queues...)...); err == nil || !strings.Contains(err.Error(), "queues") {
 			t.Errorf("queues %v: error %v", queues, err)
 		}
+	}
+}
+
+func TestProcsErrors(t *testing.T) {
+	_, err := New(Config{NumProcs: 2}, testPorts(2, 2, 3, 3)...)
+	if err == nil || !strings.Contains(err.Error(), "port 2 has 3 queues, which 2 processes cannot share: must be a multiple of 2") {
+		t.Errorf("error %v", err)
 	}
 }
 
@@ -145,6 +207,10 @@ func TestConfigErrors(t *testing.T) {
 		{"Cores", Config{Cores: -1}},
 		{"Topology", Config{Topology: Loop + 1}},
 		{"TxRetries", Config{TxRetries: -1}},
+		{"NumProcs", Config{NumProcs: -1}},
+		{"ProcID", Config{ProcID: -1}},
+		{"ProcID", Config{ProcID: 1}},
+		{"ProcID", Config{NumProcs: 3, ProcID: 3}},
 		{"Owned[0]", Config{Owned: addrs("ff02::1")}},
 		{"Owned[1]", Config{Owned: addrs("10.0.0.1", "0.0.0.0")}},
 	} {
