@@ -142,6 +142,11 @@ func (c *Client) Stats(port int) (PortStats, error) {
 	return ask[PortStats](c, "/rtap/stats", strconv.Itoa(port))
 }
 
+// Processes lists the other processes that are attached, and what each has leased of a port.
+func (c *Client) Processes(port int) ([]PortProcess, error) {
+	return ask[[]PortProcess](c, "/rtap/processes", strconv.Itoa(port))
+}
+
 // XStats reads all extended statistics of a port, in its order, with as many requests as it takes: those of
 // one reply are of one moment.
 func (c *Client) XStats(port int) ([]rtap.XStat, error) {

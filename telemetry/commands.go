@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -45,6 +46,8 @@ func commands() []command {
 		{"/mempool/list", "Returns list of available mempool. Takes no parameters", (*Server).poolNames},
 		{"/rtap/info", "Returns all that rtap knows of a port. Parameters: int port_id", ofPort(portInfo)},
 		{"/rtap/ports", "Returns id, name, interface, engine and offloads of all ports. Takes no parameters", (*Server).portList},
+		{"/rtap/processes", "Returns the other processes that are attached, and the queues of a port that each has leased. Parameters: int port_id",
+			ofPort(portProcesses)},
 		{"/rtap/stats", "Returns the stats of a port and of each of its queue pairs. Parameters: int port_id", ofPort(portStats)},
 	}
 }
@@ -306,6 +309,19 @@ func (s *Server) portList(string) any {
 			{"tx_offloads", upper(rtap.TxOffloadNames(i.EnabledTxOffloads))}})
 	}
 	return a
+}
+
+func portProcesses(p *Port, _ string) any {
+	all := []PortProcess{}
+	for _, other := range p.Device.Processes() {
+		all = append(all, PortProcess{Process: other, Queues: []int{}})
+	}
+	for _, l := range p.Device.Leases() {
+		if i := slices.IndexFunc(all, func(o PortProcess) bool { return o.ID == l.Process.ID }); i >= 0 {
+			all[i].Queues = append(all[i].Queues, l.Queue)
+		}
+	}
+	return all
 }
 
 func portStats(p *Port, _ string) any {

@@ -58,3 +58,10 @@ type PortStats struct {
 	rtap.Stats
 	Queues []rtap.QueueStats `json:"queues"`
 }
+
+// PortProcess is another process that is attached to the ports of this one's file prefix (see rtap.Attach), and which
+// queue pairs of a port it has leased.
+type PortProcess struct {
+	rtap.Process
+	Queues []int `json:"queues"`
+}
