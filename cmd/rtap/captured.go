@@ -27,6 +27,40 @@ const (
 	captureMbufs    = 2 * captureRingSize // for all ports of all processes
 )
 
+// captureMemory is the pool of what is copied, nil where nobody can capture.
+type captureMemory struct{ pool *mbuf.Pool }
+
+func (m *captureMemory) close() error {
+	if m.pool == nil {
+		return nil
+	}
+	return m.pool.Close()
+}
+
+// openCapture makes the rings of a port, and takes the end of this process's.
+func (s *session) openCapture(p *port) error {
+	if s.cfg.filePrefix == "" {
+		return nil
+	}
+	if s.capture.pool == nil {
+		var err error
+		if s.capture.pool, err = mbuf.NewPool(mbuf.Config{Name: capturePool, Count: captureMbufs}); err != nil {
+			return err
+		}
+	}
+	for id := range s.cfg.forward.NumProcs {
+		if err := p.dev.MakeRing(captureRing(id), captureRingSize, s.capture.pool); err != nil {
+			return err
+		}
+	}
+	ring, err := p.dev.Producer(captureRing(s.cfg.forward.ProcID))
+	if err != nil {
+		return err
+	}
+	p.captured = &captured{ring: ring, pool: ring.Pool()}
+	return nil
+}
+
 // captureRecord is in front of each packet in the ring.
 type captureRecord struct {
 	at      int64  // nanoseconds of Unix time

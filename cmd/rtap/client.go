@@ -172,31 +172,48 @@ type portRow struct {
 	telemetry.PortInfo
 	RxOffloadNames []string `json:"rx_offload_names"` // that are on
 	TxOffloadNames []string `json:"tx_offload_names"`
+
+	Processes []telemetry.PortProcess `json:"processes"` // that are attached, and what they have leased
 }
 
 // portsVerb is rtap ports.
 func portsVerb(ctx context.Context, st streams, args []string) error {
 	return view[portRow]{
 		name:  "ports",
-		intro: "Lists the ports of a running rtap: interface, engine, queues, offloads.\n",
-		json:  `"port_id", "name", "interface",` + "\n" + `"if_index", "engine", "nb_rx_queues", "mtu", "mac_addr", "running", "rx_offload_names", ...`,
-		read: func(_ *telemetry.Client, p telemetry.PortInfo) (portRow, error) {
+		intro: "Lists the ports of a running rtap: interface, engine, queues, offloads, and the other\nprocesses that are attached, with the queues that each has leased.\n",
+		json: `"port_id", "name", "interface",` + "\n" + `"if_index", "engine", "nb_rx_queues", "mtu", "mac_addr", "running", "rx_offload_names",` + "\n" +
+			`"processes": [{"id", "pid", "name", "queues": [...]}...], ...`,
+		read: func(c *telemetry.Client, p telemetry.PortInfo) (portRow, error) {
+			others, err := c.Processes(p.ID)
 			return portRow{p, append([]string{}, rtap.RxOffloadNames(p.EnabledRxOffloads)...),
-				append([]string{}, rtap.TxOffloadNames(p.EnabledTxOffloads)...)}, nil
+				append([]string{}, rtap.TxOffloadNames(p.EnabledTxOffloads)...), others}, err
 		},
 		table: func(_ *reading[portRow], now reading[portRow]) string {
-			t := newTable(20, "port", "name", "interface", "ifindex", "engine", "queues", "state", "link", "rx offloads", "tx offloads")
+			t := newTable(20, "port", "name", "interface", "ifindex", "engine", "queues", "state", "link", "rx offloads", "tx offloads", "processes")
 			for _, p := range now.Ports {
 				state := map[bool]string{true: "started", false: "stopped"}[p.Started]
 				if p.Error != "" {
 					state = p.Error
 				}
 				t.add(strconv.Itoa(p.ID), p.PortInfo.Name, p.Info.Name, strconv.Itoa(p.IfIndex), string(p.Engine), strconv.Itoa(p.RxQueues),
-					state, upDown(p.Running), orNone(p.RxOffloadNames), orNone(p.TxOffloadNames))
+					state, upDown(p.Running), orNone(p.RxOffloadNames), orNone(p.TxOffloadNames), processList(p.Processes))
 			}
 			return t.String()
 		},
 	}.run(ctx, st, args)
+}
+
+// processList says who is attached, and who has leased what.
+func processList(all []telemetry.PortProcess) string {
+	var list []string
+	for _, p := range all {
+		one := p.Process.String()
+		if len(p.Queues) > 0 {
+			one += ": " + strings.Trim(fmt.Sprint(p.Queues), "[]")
+		}
+		list = append(list, one)
+	}
+	return names(list)
 }
 
 func orNone(names []string) string {

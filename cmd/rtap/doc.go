@@ -5,6 +5,7 @@
 // measures the driver's engines against each other, and shows all of it at work.
 //
 //	rtap run     forward packets between ports
+//	rtap capture packets of a running rtap's port, to a pcap file
 //	rtap ports   the ports of a running rtap; likewise stats, xstats, link
 //	rtap info    what this kernel and these privileges allow
 //	rtap bench   the engines side by side

@@ -78,6 +78,9 @@ func (f *flags) print(w io.Writer) {
 	fmt.Fprintf(w, "Usage: rtap %s%s [--flag value]...\n\n%s\nFlags:\n", f.Name(), operand, f.intro)
 	f.VisitAll(func(fl *flag.Flag) {
 		name, usage := "--"+fl.Name, fl.Usage
+		if len(fl.Name) == 1 {
+			name = "-" + fl.Name
+		}
 		if value, text, ok := strings.Cut(usage, ": "); ok && value == strings.ToUpper(value) {
 			name, usage = name+" "+value, text
 		}

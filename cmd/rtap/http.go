@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/rtap-project/rtap/mbuf"
 	"github.com/rtap-project/rtap/metrics"
 )
 
@@ -54,9 +53,5 @@ func (s *session) serveHTTP(addr httpAddr, d *display) (stop func() error, err e
 
 // view is what is served. Ports and pools are the same for as long as the session lasts.
 func (s *session) view() metrics.View {
-	v := metrics.View{Ports: s.telemetryPorts(), Pools: []*mbuf.Pool{s.pool}}
-	if s.packets.pool != nil {
-		v.Pools = append(v.Pools, s.packets.pool)
-	}
-	return v
+	return metrics.View{Ports: s.telemetryPorts(), Pools: s.pools()}
 }

@@ -37,6 +37,7 @@ type verb struct {
 func verbs() []verb {
 	return []verb{
 		{"run", "forward packets between ports, as testpmd does", runVerb},
+		{"capture", "write what a running rtap's port receives and sends to a pcap file", captureVerb},
 		{"ports", "list the ports of a running rtap", portsVerb},
 		{"stats", "show the statistics of a running rtap's ports", statsVerb},
 		{"xstats", "show their extended statistics", xstatsVerb},

@@ -30,6 +30,7 @@ type runOptions struct {
 	json                  bool
 	http                  httpAddr
 	offloads              offloadOptions
+	procs                 procOptions
 	log                   logOptions
 	telemetry             telemetryOptions
 	session               sessionConfig
@@ -49,6 +50,7 @@ func runMore() string {
 		fmt.Fprintf(&b, "  %-10s %s\n", m.Name, m.Help)
 	}
 	b.WriteString(offloadsText())
+	b.WriteString(procsHelp)
 	b.WriteString(`
 A port is described by DPDK's device arguments: net_rtap and a number, then, after
 commas,
@@ -73,6 +75,11 @@ Examples:
     rtap run --vdev=net_rtap0,iface=foo0 --vdev=net_rtap1,iface=foo1 --enable-lro --enable-scatter
   A page at http://127.0.0.1:9100/ and metrics for Prometheus at /metrics:
     rtap run --vdev=net_rtap0,iface=foo0 --forward-mode=icmpecho --http=:9100
+  Ports of two queues each, and two processes with a queue each, in two terminals:
+    rtap run --vdev=net_rtap0,iface=foo0 --vdev=net_rtap1,iface=foo1 --rxq=2 --num-procs=2 --proc-id=0
+    rtap run --proc-type=secondary --num-procs=2 --proc-id=1
+  What goes on at the ports of a running rtap, every second:
+    rtap run --proc-type=secondary --stats-period=1
   Send for ten seconds, packets of 1000 bytes in two segments, and report as JSON:
     rtap run --vdev=net_rtap0 --forward-mode=txonly --txpkts=500,500 --duration=10 --json
 
@@ -110,6 +117,7 @@ func (o *runOptions) flags() *flags {
 	f.Var(&o.http, "http", "ADDR: serve a live page, /metrics for Prometheus and /healthz on this port of loopback, such\nas 9100 (0: a free one), or on a written address, such as 0.0.0.0:9100, to whoever gets there")
 	f.BoolVar(&o.json, "json", false, "print the totals as one JSON object")
 	o.telemetry.register(f)
+	o.procs.register(f)
 	return f
 }
 
@@ -134,16 +142,9 @@ func runVerb(ctx context.Context, st streams, args []string) error {
 	if d.terminal != nil && !f.given("stats-period") {
 		o.statsPeriod = seconds(time.Second)
 	}
-	s, err := openSession(o.session)
-	if pe := (planError{}); errors.As(err, &pe) {
-		return f.usage("%s", strings.TrimPrefix(pe.Error(), "forward: "))
-	}
+	s, tel, err := o.open(f, d)
 	if err != nil {
 		return err
-	}
-	tel, err := o.telemetry.serve(f, s, d)
-	if err != nil {
-		return errors.Join(err, s.close())
 	}
 	s.announce(d)
 	stopHTTP, err := s.serveHTTP(o.http, d)
@@ -152,13 +153,49 @@ func runVerb(ctx context.Context, st streams, args []string) error {
 	}
 	r, err := s.run(ctx, d, time.Duration(o.duration), time.Duration(o.statsPeriod))
 	err = errors.Join(err, stopHTTP(), tel.close(), s.close())
-	d.printf("\nTotals after %.1f s, mode %s:\n%s", r.Duration, s.fwd.Mode().Name, strings.TrimSuffix(r.totals(), "\n"))
+	d.printf("\nTotals%s after %.1f s%s:\n%s", s.whose(), r.Duration, s.how(), strings.TrimSuffix(r.totals(), "\n"))
 	if r.Forward.FwdDropped+r.Forward.Malformed+r.Forward.NoMbuf > 0 {
 		d.printf("Dropped while forwarding: %d not taken by the Tx queue, %d malformed, %d for want of mbufs",
 			r.Forward.FwdDropped, r.Forward.Malformed, r.Forward.NoMbuf)
 	}
 	if o.json {
 		err = errors.Join(err, json.NewEncoder(st.out).Encode(r))
+	}
+	return err
+}
+
+// open opens the ports, or attaches to those of another process.
+func (o *runOptions) open(f *flags, d *display) (*session, telemetryServer, error) {
+	if o.procs.kind != procPrimary {
+		s, err := o.attach(f)
+		if err == nil || o.procs.kind == procSecondary || !errors.Is(err, rtap.ErrNoPrimary) {
+			return s, telemetryServer{}, asUsage(f, err)
+		}
+		if len(o.vdevs) == 0 {
+			return nil, telemetryServer{}, f.usage("no port: there is no primary of file prefix %s, and to be one takes --vdev", o.telemetry.prefix)
+		}
+	}
+	reserved, err := o.telemetry.reserve(f, d)
+	if err != nil {
+		return nil, telemetryServer{}, err
+	}
+	defer reserved.close()
+	o.session.filePrefix = reserved.prefix
+	s, err := openSession(o.session)
+	if err != nil {
+		return nil, telemetryServer{}, asUsage(f, err)
+	}
+	tel, err := o.telemetry.serve(s, d)
+	if err != nil {
+		return nil, telemetryServer{}, errors.Join(err, s.close())
+	}
+	return s, tel, nil
+}
+
+// asUsage makes what the forwarder cannot work with a usage error.
+func asUsage(f *flags, err error) error {
+	if pe := (planError{}); errors.As(err, &pe) {
+		return f.usage("%s", strings.TrimPrefix(pe.Error(), "forward: "))
 	}
 	return err
 }
@@ -178,7 +215,7 @@ func (o *runOptions) complete(f *flags) error {
 		{"rxq", o.rxq, 1, rtap.MaxQueues}, {"txq", o.txq, 1, rtap.MaxQueues},
 		{"rxd", c.rxd, 1, rtap.MaxRingSize}, {"txd", c.txd, 1, rtap.MaxRingSize},
 		{"burst", o.burst, 1, forward.MaxBurst}, {"nb-cores", o.cores, 1, 1024},
-		{"total-num-mbufs", c.mbufs, 0, 1<<31 - 1},
+		{"total-num-mbufs", c.mbufs, 0, 1<<26 - 2},
 	} {
 		if err := f.inRange(n.name, n.v, n.lo, n.hi); err != nil {
 			return err
@@ -195,19 +232,26 @@ func (o *runOptions) complete(f *flags) error {
 	if o.rxq != o.txq {
 		return f.usage("--rxq is %d and --txq is %d: they must be equal, because a queue pair is one descriptor", o.rxq, o.txq)
 	}
+	if _, err := engineNamed(o.engine); err != nil {
+		return f.usage("--engine is %v", err)
+	}
+	c.engine = rtap.Engine(o.engine)
+	if err := errors.Join(o.procs.check(f), o.telemetry.check(f)); err != nil {
+		return err
+	}
+	if o.procs.kind == procSecondary {
+		return errors.Join(o.procs.checkSecondary(f), o.offloads.check(f, o.mode), o.completeForward(f))
+	}
 	var err error
 	if c.offloads, err = o.offloads.set(f, o.mode); err != nil {
 		return err
 	}
-	return errors.Join(o.telemetry.check(f), o.completePorts(f), o.completeForward(f))
+	return errors.Join(o.completePorts(f), o.completeForward(f))
 }
 
 func (o *runOptions) completePorts(f *flags) error {
-	if len(o.vdevs) == 0 {
+	if len(o.vdevs) == 0 && o.procs.kind == procPrimary {
 		return f.usage("no port: give one or more, such as --vdev=net_rtap0,iface=foo0")
-	}
-	if _, err := engineNamed(o.engine); err != nil {
-		return f.usage("--engine is %v", err)
 	}
 	for _, v := range o.vdevs {
 		name, cfg, err := rtap.ParseDevargs(v)
@@ -218,7 +262,7 @@ func (o *runOptions) completePorts(f *flags) error {
 			return f.usage("--vdev: two ports are called %s: number them, as net_rtap0, net_rtap1", name)
 		}
 		if cfg.Engine == "" {
-			cfg.Engine = rtap.Engine(o.engine)
+			cfg.Engine = o.session.engine
 		}
 		if cfg.Queues == 0 {
 			cfg.Queues = o.rxq
@@ -243,14 +287,21 @@ func (o *runOptions) completeForward(f *flags) error {
 	if i < 0 {
 		return f.usage("--port-topology is %q: want paired, chained or loop", o.topology)
 	}
-	peers, err := parsePeers(o.peers, len(o.vdevs))
+	ports := len(o.vdevs)
+	if o.procs.kind != procPrimary { // how many there are is not known yet
+		ports = maxPorts
+	}
+	peers, err := parsePeers(o.peers, ports)
 	if err != nil {
 		return f.usage("--eth-peer is %v", err)
 	}
 	o.session.forward = forward.Config{Mode: o.mode, Burst: o.burst, Cores: o.cores, Topology: topologies[i],
-		TxPkts: o.txpkts, EthPeers: peers}
+		TxPkts: o.txpkts, EthPeers: peers, NumProcs: o.procs.num, ProcID: o.procs.id}
 	return nil
 }
+
+// maxPorts is how many numbers there are for ports.
+const maxPorts = 1 << 16
 
 // parsePeers reads testpmd's --eth-peer: 1,02:00:00:00:00:01.
 func parsePeers(args []string, ports int) (map[int][6]byte, error) {
@@ -276,6 +327,10 @@ func (s *session) announce(d *display) {
 		if len(r.RxOffloads)+len(r.TxOffloads) > 0 {
 			d.printf("  Rx offloads %s; Tx offloads %s", names(r.RxOffloads), names(r.TxOffloads))
 		}
+	}
+	if s.pool == nil {
+		d.printf("Another process's: nothing is forwarded here")
+		return
 	}
 	d.printf("%d mbufs of %d bytes, %s", s.pool.Count(), s.cfg.mbufSize, plural(len(s.fwd.Workers()), "worker"))
 	if p := s.packets.pool; p != nil {
@@ -315,7 +370,9 @@ func (s *session) run(ctx context.Context, d *display, limit, period time.Durati
 	}
 	changed := s.listen()
 	done := make(chan error, 1)
-	go func() { done <- s.fwd.Run(ctx) }()
+	go func() { done <- s.forward(ctx) }()
+	alive, stop := s.primaryAlive()
+	defer stop()
 	var live <-chan time.Time
 	if period > 0 {
 		t := time.NewTicker(period)
@@ -333,12 +390,41 @@ func (s *session) run(ctx context.Context, d *display, limit, period time.Durati
 			if s.watch(d) == 0 {
 				cancel()
 			}
+		case <-alive:
+			if s.sample(0); s.watch(d) == 0 {
+				cancel()
+			}
 		case <-live:
 			now := s.sample(time.Since(start))
 			d.block(rates(last, now))
 			last = now
 		}
 	}
+}
+
+// forward forwards until ctx is done, or just waits where there is nothing to forward.
+func (s *session) forward(ctx context.Context) error {
+	if len(s.fwd.Workers()) == 0 {
+		<-ctx.Done()
+		return nil
+	}
+	return s.fwd.Run(ctx)
+}
+
+// whose says whose totals there are, if they are not all of the ports'.
+func (s *session) whose() string {
+	if s.far && s.pool != nil {
+		return " of this process"
+	}
+	return ""
+}
+
+// how says what was done with packets.
+func (s *session) how() string {
+	if s.pool == nil {
+		return ""
+	}
+	return ", mode " + s.fwd.Mode().Name
 }
 
 // listen has the workers follow what happens to the interfaces, and says when one is gone.
@@ -353,7 +439,7 @@ func (s *session) listen() <-chan struct{} {
 	for i, p := range s.ports {
 		p.dev.OnEvent(func(e rtap.Event) {
 			if e.Changed&rtap.ChangeMAC != 0 {
-				s.ends[i].SetMAC([6]byte(e.After.MAC))
+				s.setMAC(i, e.After.MAC)
 			}
 			if e.Changed&rtap.ChangeRemoved != 0 {
 				tell()
@@ -361,12 +447,18 @@ func (s *session) listen() <-chan struct{} {
 		})
 		// And what happened before.
 		if link, err := p.dev.Link(); err == nil {
-			s.ends[i].SetMAC([6]byte(link.MAC))
+			s.setMAC(i, link.MAC)
 		} else {
 			tell()
 		}
 	}
 	return gone
+}
+
+func (s *session) setMAC(port int, mac net.HardwareAddr) {
+	if port < len(s.ends) {
+		s.ends[port].SetMAC([6]byte(mac))
+	}
 }
 
 // watch tells the user of ports whose interface was deleted, once each, and
@@ -385,7 +477,9 @@ func (s *session) watch(d *display) int {
 		}
 	}
 	for _, p := range gone {
-		d.printf("%s: interface %s was deleted; %s left", p.name, p.dev.Name(), plural(left, "port"))
+		if !p.orphaned() {
+			d.printf("%s: interface %s was deleted; %s left", p.name, p.dev.Name(), plural(left, "port"))
+		}
 	}
 	return left
 }
@@ -394,6 +488,9 @@ func (s *session) watch(d *display) int {
 func (s *session) lost() error {
 	var err error
 	for _, p := range s.ports {
+		if p.orphaned() {
+			return fmt.Errorf("the primary of file prefix %s has ended: %w", s.cfg.filePrefix, rtap.ErrPrimaryGone)
+		}
 		if p.gone {
 			err = errors.Join(err, fmt.Errorf("port %s lost its interface %s: %w", p.name, p.dev.Name(), rtap.ErrGone))
 		}

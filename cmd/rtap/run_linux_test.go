@@ -253,7 +253,7 @@ func TestRunErrors(t *testing.T) {
 		want []string
 	}{
 		{"foreign interface", []string{"--vdev=net_rtap0,iface=lo"}, []string{"lo", "not a multi-queue TAP", "choose another name"}},
-		{"no memory", []string{"--vdev=net_rtap0", fmt.Sprint("--total-num-mbufs=", 1<<31-1)}, []string{"bytes", "--total-num-mbufs"}},
+		{"no memory", []string{"--vdev=net_rtap0", "--mbuf-size=65535", fmt.Sprint("--total-num-mbufs=", 1<<26-2)}, []string{"bytes", "--total-num-mbufs"}},
 		{"no namespace", []string{"--vdev=net_rtap0,netns=/nowhere"}, []string{"/nowhere", "no such file"}},
 		{"taken twice", []string{"--vdev=net_rtap0,iface=foo0", "--vdev=net_rtap1,iface=foo0"}, []string{"port net_rtap1", "foo0"}},
 	} {

@@ -26,8 +26,13 @@ type sessionConfig struct {
 	mbufs    int // in all; 0: as many as the queues and workers can hold
 	huge     bool
 	offloads offloadSet
-	rxMode   rxMode       // "": poll
-	log      *slog.Logger // nil: nothing is logged
+	rxMode   rxMode // "": poll
+
+	// filePrefix is what other processes find the ports by, or this one those of another. "": none does.
+	filePrefix string
+	engine     rtap.Engine // of a secondary's queues; ports have their own
+
+	log *slog.Logger // nil: nothing is logged
 }
 
 // portConfig is one port: rtap.Config.Queues is its number of queue pairs.
@@ -43,6 +48,8 @@ type session struct {
 	pool    *mbuf.Pool
 	caches  []*mbuf.Cache // one for each worker
 	packets packetMemory
+	capture captureMemory
+	far     bool // the ports are another process's
 	ports   []*port
 	sleep   sleepers
 	ends    []*forward.Port // the ports as the forwarder has them
@@ -54,6 +61,12 @@ type port struct {
 	name string
 	dev  *rtap.Device
 	gone bool // its interface was deleted, and the user was told
+
+	captured *captured // nil: what it moves cannot be captured
+
+	leased []int             // a secondary's queues
+	base   []rtap.QueueStats // of these, when they were leased
+	last   portReport        // what was read
 }
 
 // planError is a configuration that the forwarder cannot work with.
@@ -78,6 +91,7 @@ func (c sessionConfig) withDefaults() sessionConfig {
 	def(&c.txd, rtap.DefaultRingSize)
 	def(&c.mbufSize, c.defaultMbufSize())
 	def(&c.forward.Cores, 1)
+	def(&c.forward.NumProcs, 1)
 	def(&c.forward.Burst, forward.DefaultBurst)
 	for i := range c.ports {
 		def(&c.ports[i].cfg.Queues, 1)
@@ -119,7 +133,16 @@ func (c *sessionConfig) mbufsNeeded() int {
 		longest = max(longest, segs)
 	}
 	perWorker := c.cacheSize()*3/2 + c.forward.Burst*max(longest, len(c.forward.TxPkts))
-	return held + c.forward.Cores*perWorker
+	return held + c.forward.NumProcs*c.forward.Cores*perWorker + c.othersCaches()
+}
+
+// othersCaches is how many mbufs other processes hold for the queues that they lease: each has a cache of its own.
+func (c *sessionConfig) othersCaches() int {
+	queues := 0
+	for _, p := range c.ports {
+		queues += p.cfg.Queues - p.cfg.Queues/c.forward.NumProcs
+	}
+	return queues * min(c.rxd, mbuf.DefaultCacheSize) * 3 / 2
 }
 
 // segments is how many mbufs the longest frame of a port takes.
@@ -155,6 +178,11 @@ func (s *session) open() error {
 			return fmt.Errorf("port %s: %w", p.name, err)
 		}
 	}
+	for _, p := range s.ports { // a secondary that sees one started may rely on all of them being there
+		if err := p.dev.Start(); err != nil {
+			return fmt.Errorf("port %s: %w", p.name, err)
+		}
+	}
 	if err := s.sleep.open(s.cfg.rxMode, plan, s.ports); err != nil {
 		return err
 	}
@@ -169,15 +197,10 @@ func (noQueue) Burst([]*mbuf.Mbuf) int { return 0 }
 // plan finds out which worker will poll which queue, before there are queues: an
 // Rx queue's memory is that of its worker.
 func (s *session) plan() (*forward.Forwarder, error) {
-	stubs := make([]*forward.Port, len(s.cfg.ports))
-	for i, p := range s.cfg.ports {
-		none := make([]noQueue, p.cfg.Queues)
-		stubs[i] = forward.NewPort([6]byte{}, none, none)
-	}
 	cfg := s.cfg.forward
 	cfg.Alloc = func(int) mbuf.Allocator { return s.pool }
 	cfg.Csum = s.csum()
-	plan, err := forward.New(cfg, stubs...)
+	plan, err := forward.New(cfg, s.stubs()...)
 	if err != nil {
 		return nil, err
 	}
@@ -185,6 +208,16 @@ func (s *session) plan() (*forward.Forwarder, error) {
 		s.caches = append(s.caches, s.pool.NewCache(s.cfg.cacheSize()))
 	}
 	return plan, nil
+}
+
+// stubs are the ports without their queues.
+func (s *session) stubs() []*forward.Port {
+	stubs := make([]*forward.Port, len(s.cfg.ports))
+	for i, p := range s.cfg.ports {
+		none := make([]noQueue, p.cfg.Queues)
+		stubs[i] = forward.NewPort([6]byte{}, none, none)
+	}
+	return stubs
 }
 
 // csum is what mode csum leaves to the ports: what all of them have that are open,
@@ -200,10 +233,10 @@ func (s *session) csum() forward.CsumConfig {
 	return s.cfg.offloads.csum(tx)
 }
 
-// openPort opens and starts one port, the next in number.
+// openPort opens and sets up one port, the next in number.
 func (s *session) openPort(p portConfig, plan *forward.Forwarder) error {
 	n := len(s.ports)
-	p.cfg.Port = uint16(n)
+	p.cfg.Port, p.cfg.FilePrefix = uint16(n), s.cfg.filePrefix
 	if s.cfg.log != nil {
 		p.cfg.Log = s.cfg.log.With("port", p.name)
 	}
@@ -217,12 +250,10 @@ func (s *session) openPort(p portConfig, plan *forward.Forwarder) error {
 	if err := dev.Configure(conf); err != nil {
 		return err
 	}
-	for _, w := range plan.Workers() {
-		if err := s.setUpQueues(dev, n, w); err != nil {
-			return err
-		}
+	if err := s.setUpQueues(dev, n, plan); err != nil {
+		return err
 	}
-	return dev.Start()
+	return s.openCapture(s.ports[n])
 }
 
 // alloc is what a worker builds packets from and gives sent ones back to.
@@ -241,21 +272,31 @@ func (s *session) regions() []mbuf.Region {
 	return s.pool.Regions()
 }
 
-// setUpQueues sets up those queues of port n that worker w polls.
-func (s *session) setUpQueues(dev *rtap.Device, n int, w *forward.Worker) error {
-	cache := s.caches[w.ID()]
-	for _, stream := range w.Streams() {
-		r := stream.Route()
-		if r.RxPort == n {
-			if err := dev.SetupRxQueue(r.Queue, rtap.RxConfig{Ring: s.cfg.rxd, Memory: cache}); err != nil {
-				return err
+// setUpQueues sets up the queues of port n for the workers of plan. Those that other processes are to poll have no
+// worker here, and the pool itself.
+func (s *session) setUpQueues(dev *rtap.Device, n int, plan *forward.Forwarder) error {
+	queues := s.cfg.ports[n].cfg.Queues
+	memory, free := make([]rtap.Memory, queues), make([]mbuf.Allocator, queues)
+	for q := range queues {
+		memory[q], free[q] = s.pool, s.pool
+	}
+	for _, w := range plan.Workers() {
+		for _, stream := range w.Streams() {
+			r := stream.Route()
+			if r.RxPort == n {
+				memory[r.Queue] = s.caches[w.ID()]
+			}
+			if r.TxPort == n {
+				free[r.Queue] = s.alloc(w.ID())
 			}
 		}
-		if r.TxPort == n {
-			tx := rtap.TxConfig{Ring: s.cfg.txd, Free: s.alloc(w.ID()), Regions: s.regions()}
-			if err := dev.SetupTxQueue(r.Queue, tx); err != nil {
-				return err
-			}
+	}
+	for q := range queues {
+		if err := dev.SetupRxQueue(q, rtap.RxConfig{Ring: s.cfg.rxd, Memory: memory[q]}); err != nil {
+			return err
+		}
+		if err := dev.SetupTxQueue(q, rtap.TxConfig{Ring: s.cfg.txd, Free: free[q], Regions: s.regions()}); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -268,9 +309,10 @@ func (s *session) connect() error {
 		if err != nil {
 			return err
 		}
-		rx, tx := make([]*rtap.RxQueue, s.cfg.ports[i].cfg.Queues), make([]*rtap.TxQueue, s.cfg.ports[i].cfg.Queues)
+		rx, tx := make([]capturedRx, s.cfg.ports[i].cfg.Queues), make([]capturedTx, s.cfg.ports[i].cfg.Queues)
 		for q := range rx {
-			rx[q], tx[q] = p.dev.RxQueue(q), p.dev.TxQueue(q)
+			rx[q] = capturedRx{p.dev.RxQueue(q), p.captured.queue(q, false)}
+			tx[q] = capturedTx{p.dev.TxQueue(q), p.captured.queue(q, true)}
 		}
 		s.ends = append(s.ends, forward.NewPort([6]byte(link.MAC), rx, tx))
 	}
@@ -292,21 +334,33 @@ func (s *session) telemetryPorts() []telemetry.Port {
 	return ports
 }
 
+// pools are all pools of mbufs, for those who show them.
+func (s *session) pools() []*mbuf.Pool {
+	return slices.DeleteFunc([]*mbuf.Pool{s.pool, s.packets.pool}, func(p *mbuf.Pool) bool { return p == nil })
+}
+
 // close removes the ports and gives the memory back. An error that mbufs are in
 // use would mean that one got lost on its way.
 func (s *session) close() error {
+	if s.far {
+		return s.detach()
+	}
 	err := s.sleep.close()
 	for _, p := range s.ports {
 		err = errors.Join(err, p.dev.Close())
 	}
-	for _, c := range s.caches {
-		c.Close()
-	}
-	err = errors.Join(err, s.packets.close())
+	err = errors.Join(err, s.closeCaches(), s.capture.close())
 	if s.pool != nil {
 		err = errors.Join(err, s.pool.Close())
 	}
 	return err
+}
+
+func (s *session) closeCaches() error {
+	for _, c := range s.caches {
+		c.Close()
+	}
+	return s.packets.close()
 }
 
 // packetMemory is what mode mtu cuts frames into: small mbufs, while frames are

@@ -42,7 +42,7 @@ func (s *session) sample(elapsed time.Duration) report {
 
 // report reads one port. What cannot be read any more is as it was last seen.
 func (p *port) report() portReport {
-	stats, statsErr := p.dev.Stats()
+	stats, statsErr := p.stats()
 	link, linkErr := p.dev.Link()
 	info := p.dev.Info()
 	r := portReport{Name: p.name, Interface: info.Name, IfIndex: info.IfIndex, Engine: info.Engine, Stats: stats,
@@ -56,7 +56,46 @@ func (p *port) report() portReport {
 			r.Error = err.Error()
 		}
 	}
+	if why := r.Error; statsErr != nil && p.last.Name != "" {
+		r = p.last
+		r.Error = why
+	}
+	p.last = r
 	return r
+}
+
+// stats are the port's counters, or, in a secondary that leases queues of it, what these have counted since.
+func (p *port) stats() (rtap.Stats, error) {
+	if len(p.leased) == 0 {
+		return p.dev.Stats()
+	}
+	var s rtap.Stats
+	for i, q := range p.leased {
+		now, err := p.dev.QueueStats(q)
+		if err != nil {
+			return s, err
+		}
+		addSince(&s.QueueStats, now, p.base[i])
+	}
+	return s, nil
+}
+
+// addSince adds to sum what was counted from base to now. A counter that was reset meanwhile counts from there.
+func addSince(sum *rtap.QueueStats, now, base rtap.QueueStats) {
+	for _, c := range []struct {
+		sum       *uint64
+		now, base uint64
+	}{
+		{&sum.IPackets, now.IPackets, base.IPackets}, {&sum.OPackets, now.OPackets, base.OPackets},
+		{&sum.IBytes, now.IBytes, base.IBytes}, {&sum.OBytes, now.OBytes, base.OBytes},
+		{&sum.IErrors, now.IErrors, base.IErrors}, {&sum.OErrors, now.OErrors, base.OErrors},
+		{&sum.RxNoMbuf, now.RxNoMbuf, base.RxNoMbuf},
+	} {
+		if c.now < c.base {
+			c.base = 0
+		}
+		*c.sum += c.now - c.base
+	}
 }
 
 // totals is the table at the end.

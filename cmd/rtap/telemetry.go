@@ -8,7 +8,6 @@ import (
 	"os"
 
 	"github.com/rtap-project/rtap/internal/runtimedir"
-	"github.com/rtap-project/rtap/mbuf"
 	"github.com/rtap-project/rtap/telemetry"
 )
 
@@ -20,8 +19,8 @@ type telemetryOptions struct {
 
 func (o *telemetryOptions) register(f *flags) {
 	f.StringVar(&o.prefix, "file-prefix", telemetry.DefaultFilePrefix,
-		"NAME: what clients tell this rtap by: rtap stats, dpdk-telemetry.py -f NAME\n(if another rtap has the default already: rtap.PID)")
-	f.BoolVar(&o.off, "no-telemetry", false, "do not serve such clients")
+		"NAME: what others tell this rtap by: rtap stats, rtap capture, secondaries, dpdk-telemetry.py -f NAME\n(if another rtap has the default already: rtap.PID)")
+	f.BoolVar(&o.off, "no-telemetry", false, "do not serve rtap stats and the like; without --file-prefix, no other processes at all")
 }
 
 func (o *telemetryOptions) check(f *flags) error {
@@ -31,36 +30,58 @@ func (o *telemetryOptions) check(f *flags) error {
 	return nil
 }
 
-// telemetryServer is a running server, or none.
-type telemetryServer struct{ server *telemetry.Server }
+// reservation is the runtime directory of a file prefix, held until everything that is in it has been made.
+type reservation struct {
+	prefix string // "": none, so that no other process finds this one
+	socket *runtimedir.Listener
+}
 
-// serve shows a session's ports. A prefix that was asked for must be had, as with DPDK. Without one, a second
-// rtap takes a name of its own, and one that cannot have a socket, as in a read-only container, works
-// without: ports are what the user has asked for.
-func (o *telemetryOptions) serve(f *flags, s *session, d *display) (telemetryServer, error) {
-	if o.off {
-		return telemetryServer{}, nil
+// startSocket is the name of a socket that is there only while rtap starts.
+const startSocket = "rtap_start"
+
+// reserve finds the file prefix under which other processes will find the ports. One that was asked for must be had,
+// as with DPDK. Without one, a second rtap takes a name of its own, and one that cannot have a socket, as in a
+// read-only container, works without: ports are what the user has asked for.
+func (o *telemetryOptions) reserve(f *flags, d *display) (reservation, error) {
+	if o.off && !f.given("file-prefix") {
+		return reservation{}, nil
 	}
-	cfg := telemetry.Config{FilePrefix: o.prefix, Pools: []*mbuf.Pool{s.pool}, Version: "rtap " + version(), Log: s.cfg.log}
-	if p := s.packets.pool; p != nil {
-		cfg.Pools = append(cfg.Pools, p)
-	}
-	for i, p := range s.ports {
-		cfg.Ports = append(cfg.Ports, telemetry.Port{ID: i, Name: p.name, Device: p.dev})
-	}
-	server, err := telemetry.Serve(cfg)
+	socket, err := runtimedir.Listen("", o.prefix, startSocket)
 	if errors.Is(err, telemetry.ErrInUse) && !f.given("file-prefix") {
-		cfg.FilePrefix = fmt.Sprintf("%s.%d", o.prefix, os.Getpid())
-		server, err = telemetry.Serve(cfg)
+		o.prefix = fmt.Sprintf("%s.%d", o.prefix, os.Getpid())
+		socket, err = runtimedir.Listen("", o.prefix, startSocket)
 	}
 	switch {
 	case err == nil:
-		d.printf("telemetry: file prefix %s, for rtap stats and dpdk-telemetry.py", server.FilePrefix())
+		return reservation{o.prefix, socket}, nil
 	case f.given("file-prefix"):
-		return telemetryServer{}, err
-	default:
-		d.printf("no %v", err)
+		return reservation{}, fmt.Errorf("--file-prefix=%s: %w", o.prefix, err)
 	}
+	d.printf("no telemetry: %v", err)
+	o.off = true
+	return reservation{}, nil
+}
+
+func (r reservation) close() {
+	if r.socket != nil {
+		r.socket.Close()
+	}
+}
+
+// telemetryServer is a running server, or none.
+type telemetryServer struct{ server *telemetry.Server }
+
+// serve shows a session's ports.
+func (o *telemetryOptions) serve(s *session, d *display) (telemetryServer, error) {
+	if o.off {
+		return telemetryServer{}, nil
+	}
+	server, err := telemetry.Serve(telemetry.Config{FilePrefix: o.prefix, Ports: s.telemetryPorts(), Pools: s.pools(),
+		Version: "rtap " + version(), Log: s.cfg.log})
+	if err != nil {
+		return telemetryServer{}, err
+	}
+	d.printf("telemetry: file prefix %s, for rtap stats and dpdk-telemetry.py", server.FilePrefix())
 	return telemetryServer{server}, nil
 }
 
