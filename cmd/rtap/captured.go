@@ -140,15 +140,28 @@ type capturedQueue struct {
 	copies []*mbuf.Mbuf
 }
 
-func (c *captured) queue(q int, sent bool) *capturedQueue {
+// rx is queue number q as the forwarder is to poll it: as it is if c is nil.
+func (c *captured) rx(rx forward.RxQueue, q int) forward.RxQueue {
 	if c == nil {
-		return nil
+		return rx
 	}
+	return capturedRx{rx, c.queue(q, false)}
+}
+
+// tx is rx for a queue that sends.
+func (c *captured) tx(tx forward.TxQueue, q int) forward.TxQueue {
+	if c == nil {
+		return tx
+	}
+	return capturedTx{tx, c.queue(q, true)}
+}
+
+func (c *captured) queue(q int, sent bool) *capturedQueue {
 	return &capturedQueue{c, captureRecord{queue: uint16(q), sent: sent}, make([]*mbuf.Mbuf, forward.MaxBurst)}
 }
 
 // wanted reports whether packets are to be copied at all.
-func (q *capturedQueue) wanted() bool { return q != nil && q.port.ring.Consumed() }
+func (q *capturedQueue) wanted() bool { return q.port.ring.Consumed() }
 
 // copy copies packets, before they are gone. A nil copy is one that there was no mbuf for.
 func (q *capturedQueue) copy(bufs []*mbuf.Mbuf) []*mbuf.Mbuf {
@@ -193,7 +206,7 @@ func (q *capturedQueue) put(copies []*mbuf.Mbuf, n int) {
 // capturedRx is an Rx queue that may be looked at.
 type capturedRx struct {
 	forward.RxQueue
-	seen *capturedQueue // nil: never
+	seen *capturedQueue
 }
 
 func (q capturedRx) Burst(bufs []*mbuf.Mbuf) int {

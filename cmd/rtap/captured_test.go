@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rtap-project/rtap/forward"
 	"github.com/rtap-project/rtap/mbuf"
 )
 
@@ -206,7 +207,7 @@ func TestNotCaptured(t *testing.T) {
 	defer m.Free()
 	rx := &source{}
 	bufs, waiting := make([]*mbuf.Mbuf, 4), []*mbuf.Mbuf{m}
-	for _, in := range []capturedRx{{rx, nil}, {rx, port.queue(0, false)}} {
+	for _, in := range []forward.RxQueue{(*captured)(nil).rx(rx, 0), port.rx(rx, 0)} {
 		for _, ring.consumed = range []bool{false, true} {
 			n := testing.AllocsPerRun(100, func() {
 				rx.waiting = waiting

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -276,6 +277,32 @@ func TestProcsShow(t *testing.T) {
 	if r.Forward.RxPackets > 0 || !strings.Contains(shows.err.String(), "nothing is forwarded here") {
 		t.Errorf("%+v\n%s", r.Forward, &shows.err)
 	}
+}
+
+// TestProcsHTTP: a secondary can serve the page and the metrics, of all that is counted on the ports.
+func TestProcsHTTP(t *testing.T) {
+	run := startCable(t)
+	shows := start(t, run.ns, "run", "--proc-type=secondary", "--file-prefix=blue", "--json", "--stats-period=0.05", "--http=0")
+	shows.samples(1)
+	run.flows()
+	url := regexp.MustCompile(`http://127\.0\.0\.1:[1-9]\d*/`).FindString(shows.err.String())
+	nettest.Eventually(t, 10*time.Second, "the metrics are the primary's", func() bool { // between the two questions a packet may come
+		all, _ := queues(t)
+		_, text := get(t, httpIn(t, run.ns), url+"metrics")
+		return all[0][0].IPackets > 0 && strings.Contains(text, fmt.Sprintf(`rtap_queue_receive_packets_total{port="0",queue="0"} %d`, all[0][0].IPackets))
+	})
+	if code, text := get(t, httpIn(t, run.ns), url+"healthz"); code != 200 || !strings.Contains(text, `"interface":"foo1","status":"ok"`) {
+		t.Errorf("health is %d: %s", code, text)
+	}
+}
+
+// TestProcsNoTelemetry: with a file prefix, other processes can attach all the same.
+func TestProcsNoTelemetry(t *testing.T) {
+	run := startCable(t, "--no-telemetry")
+	run.secondary("--num-procs=1").ended()
+	p := start(t, run.ns, "stats", "--file-prefix=blue")
+	p.wait(exitFailed)
+	run.p.ended()
 }
 
 // TestProcsAuto: the first is the primary, of which --vdev is, and the next a secondary.

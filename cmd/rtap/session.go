@@ -309,10 +309,9 @@ func (s *session) connect() error {
 		if err != nil {
 			return err
 		}
-		rx, tx := make([]capturedRx, s.cfg.ports[i].cfg.Queues), make([]capturedTx, s.cfg.ports[i].cfg.Queues)
+		rx, tx := make([]forward.RxQueue, s.cfg.ports[i].cfg.Queues), make([]forward.TxQueue, s.cfg.ports[i].cfg.Queues)
 		for q := range rx {
-			rx[q] = capturedRx{p.dev.RxQueue(q), p.captured.queue(q, false)}
-			tx[q] = capturedTx{p.dev.TxQueue(q), p.captured.queue(q, true)}
+			rx[q], tx[q] = p.captured.rx(p.dev.RxQueue(q), q), p.captured.tx(p.dev.TxQueue(q), q)
 		}
 		s.ends = append(s.ends, forward.NewPort([6]byte(link.MAC), rx, tx))
 	}
