@@ -15,6 +15,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -191,10 +192,13 @@ func TestLease(t *testing.T) {
 
 // TestLeaseRefused: by a port that is stopped, by the primary's program, of memory that cannot be shared.
 func TestLeaseRefused(t *testing.T) {
+	var mu sync.Mutex
 	var asked []Process
 	s := newStage(t, 2, func(c *Config) {
 		c.MayLease = func(p Process, queues []int) error {
+			mu.Lock()
 			asked = append(asked, p)
+			mu.Unlock()
 			if slices.Contains(queues, 0) {
 				return errors.New("queue 0 is mine")
 			}
@@ -207,8 +211,11 @@ func TestLeaseRefused(t *testing.T) {
 	if text := a.errorOf(order{Op: "lease", Queues: []int{1, 0}}); !strings.Contains(text, "queue 0 is mine") {
 		t.Error(text)
 	}
-	if len(asked) != 2 || asked[0].Name != "one" {
-		t.Errorf("asked for %v", asked)
+	mu.Lock()
+	who := slices.Clone(asked)
+	mu.Unlock()
+	if len(who) != 2 || who[0].Name != "one" {
+		t.Errorf("asked for %v", who)
 	}
 	a.fails(ErrNoPort, order{Op: "attach", Port: 7})
 	must(t, s.Stop())
