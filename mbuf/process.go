@@ -56,6 +56,7 @@ func checkPool(mem *shm.Memory, proc int) error {
 	wrong := func(what string, got, want any) error {
 		return fmt.Errorf("%w: %s is %v, not %v", ErrLayout, what, got, want)
 	}
+	build := map[bool]string{false: "one without -tags mbufdebug", true: "one with -tags mbufdebug"}
 	switch {
 	case proc < 1 || proc > MaxProcs:
 		return fmt.Errorf("%w: proc %d: must be 1 to %d", ErrConfig, proc, MaxProcs)
@@ -65,8 +66,8 @@ func checkPool(mem *shm.Memory, proc int) error {
 		return wrong("its first word", fmt.Sprintf("%#x", h.magic), "that of a pool")
 	case h.layout != layoutVersion:
 		return wrong("its layout", fmt.Sprintf("%#x", h.layout), fmt.Sprintf("%#x", layoutVersion))
-	case (h.stateOff != 0) != debug:
-		return wrong("whether it was built with -tags mbufdebug", h.stateOff != 0, debug)
+	case build[h.stateOff != 0] != build[debug]:
+		return wrong("its build", build[h.stateOff != 0], build[debug])
 	case h.base != uint64(mem.Addr()):
 		return wrong("its address", fmt.Sprintf("%#x", h.base), fmt.Sprintf("%#x", mem.Addr()))
 	}

@@ -25,6 +25,8 @@ import (
 func init() {
 	victimRoles["churn"] = churnUntilEOF
 	victimRoles["pump"] = pump
+	memories["attached memfd"] = attachedPool
+	memories["attached heap"] = attachedHeapPool
 }
 
 // orphan makes a pool whose maker is, by its header, another process, and returns

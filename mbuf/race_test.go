@@ -11,13 +11,14 @@ import (
 	"github.com/rtap-project/rtap/internal/nettest"
 )
 
-// eachMemory runs a test on a real pool and on one in Go memory, where the
-// race detector looks on; on our own and on another process's.
+// memories are the kinds of pools: a real one, and one in Go memory, where the
+// race detector looks on; on Linux also those of another process.
+var memories = map[string]func(testing.TB, Config) *Pool{"memfd": newPool, "heap": newHeapPool}
+
 func eachMemory(t *testing.T, cfg Config, test func(t *testing.T, p *Pool)) {
-	t.Run("memfd", func(t *testing.T) { test(t, newPool(t, cfg)) })
-	t.Run("heap", func(t *testing.T) { test(t, newHeapPool(t, cfg)) })
-	t.Run("attached", func(t *testing.T) { test(t, attachedPool(t, cfg)) })
-	t.Run("attached, heap", func(t *testing.T) { test(t, attachedHeapPool(t, cfg)) })
+	for name, make := range memories {
+		t.Run(name, func(t *testing.T) { test(t, make(t, cfg)) })
+	}
 }
 
 // Goroutines allocate, own, hand over and free, some through caches. While
