@@ -9,7 +9,8 @@ import (
 	"github.com/rtap-project/rtap/internal/shm"
 )
 
-// AttachPool joins the pool of another process: fd is the descriptor of its
+// AttachPool joins the pool of another process, as rte_mempool_lookup in a
+// secondary process of DPDK: fd is the descriptor of its
 // memory ([Pool.FD]), base where that process has it ([Pool.Base]), proc the
 // number that its maker has given to this process, 1 to MaxProcs, which no other
 // process has. It takes fd over, and closes it if it fails.
@@ -139,8 +140,9 @@ func (h *header) marked(by func(holder uint32) bool) int {
 
 // Reclaim takes back what a process held that has died, or has closed its Pool:
 // every mbuf that it had in use, in caches, or in its hands when it was killed.
-// It returns their number. The process's ends of rings are vacated; what it had
-// put into a ring stays there. The number is free for another process then.
+// It returns their number. The process's ends of the pool's rings are vacated;
+// what is in a ring stays there. The number is free for another process then.
+// DPDK has nothing of the kind: what a dead secondary process held is lost.
 //
 // For the pool's maker; elsewhere it does nothing. A process that still lives
 // must not have its mbufs taken away: it would go on using them. It is dead when

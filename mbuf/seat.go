@@ -120,8 +120,8 @@ var (
 	attachedMu sync.Mutex
 )
 
-// seatOf returns this process's seat at h. There is one: mbufs of other pools
-// are none of its business.
+// seatOf returns this process's seat at h. There is one, or the memory would not
+// be mapped.
 func seatOf(h *header) *seat {
 	if all := attached.Load(); all != nil {
 		for _, s := range *all {
