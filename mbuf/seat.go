@@ -33,7 +33,7 @@ import (
 //
 // A pop marks from the last element to the first, a push makes links of marks
 // from the first element to the last. So at any moment those without a mark are
-// a chain from the first: [header.unmarked] walks it.
+// a chain from the first: [header.markUnmarked] walks it.
 type operation struct {
 	expect atomic.Uint64
 	arg    atomic.Uint64
