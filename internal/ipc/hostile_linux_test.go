@@ -338,16 +338,16 @@ func neverReading(t *testing.T, s *Server, base string) {
 	wg.Wait()
 
 	c, p := called(t, s, base)
-	body := strings.Repeat("a", 60000)
-	for {
+	// Each call lasts 10 ms at least, if not for want of room then for want of an answer.
+	for i := 0; ; i++ {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
-		err := p.Call(ctx, "x", body, nil)
+		err := p.Call(ctx, "x", strings.Repeat("a", 60000), nil)
 		cancel()
 		if errors.Is(err, ErrPeerGone) {
 			break
 		}
-		if !errors.Is(err, context.DeadlineExceeded) {
-			t.Fatal(err)
+		if !errors.Is(err, context.DeadlineExceeded) || i > 50 {
+			t.Fatalf("call %d: %v", i, err)
 		}
 	}
 	c.Close()
@@ -370,18 +370,37 @@ func called(t *testing.T, s *Server, base string) (raw, *Peer) {
 func notReading(t *testing.T, s *Server, base string) {
 	c, p := called(t, s, base)
 	var wg sync.WaitGroup
-	for range 4 {
-		wg.Go(func() {
-			for range 10 {
-				ctx, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
-				if err := p.Call(ctx, "x", strings.Repeat("a", 60000), nil); !errors.Is(err, context.DeadlineExceeded) {
-					t.Error(err)
-				}
-				cancel()
-			}
-		})
+	call := func(ctx context.Context, want error) {
+		if err := p.Call(ctx, "x", strings.Repeat("a", 60000), nil); !errors.Is(err, want) {
+			t.Error(err)
+		}
 	}
+	long, cancel := context.WithCancel(t.Context())
+	for range 8 { // some find room, one has its turn to write, and keeps it
+		wg.Go(func() { call(long, context.Canceled) })
+	}
+	nettest.Eventually(t, wait, "there is no room", func() bool { return len(p.link.places) == 8 && len(p.link.writing) == 1 })
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range 10 {
+			short, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
+			call(short, context.DeadlineExceeded)
+			cancel()
+		}
+	}()
+	await(t, done, "short calls end")
+	cancel()
 	wg.Wait()
+
+	go p.link.send(t.Context(), &message{ID: 999}, nil) // once there is room nothing is held against it
+	for !strings.Contains(c.read(), `"id":999`) {
+	}
+	p.link.writing <- struct{}{}
+	if !p.link.full.IsZero() {
+		t.Errorf("it has been full since %v", p.link.full)
+	}
+	<-p.link.writing
 	c.Close()
 }
 
@@ -487,7 +506,7 @@ func TestHostilePrimary(t *testing.T) {
 		{"no body", func(c raw) { c.say(`{"id":1}`) }, false},
 		{"descriptors", func(c raw) { c.say(good, fds...) }, false},
 		{"too few descriptors", func(c raw) { c.say(`{"id":1,"fds":2}`, fds[0]) }, false},
-		{"descriptors to nobody", func(c raw) { c.say(`{"id":9,"fds":253}`, fds...) }, false},
+		{"descriptors to nobody", func(c raw) { c.say(`{"id":9,"fds":250}`, fds[:maxFDs]...) }, false},
 		{"descriptors with garbage", func(c raw) { c.say(`{"id":1`, fds...) }, false},
 		{"descriptors with a request", func(c raw) { c.say(`{"id":9,"op":"echo"}`, fds...); c.say(good) }, true},
 		{"large", func(c raw) { c.say(`{"id":1,"body":"`+strings.Repeat("a", maxMessage)+`"}`, fds...) }, false},
@@ -501,7 +520,7 @@ func TestHostilePrimary(t *testing.T) {
 		{"late", func(c raw) {
 			c.say(good)
 			c.read()
-			c.say(`{"id":2,"fds":253}`, fds...)
+			c.say(`{"id":2,"fds":250}`, fds[:maxFDs]...)
 		}, true},
 	} {
 		t.Run(a.name, func(t *testing.T) {
