@@ -150,7 +150,8 @@ func garbage(t *testing.T, _ *Server, base string) {
 
 // noMessages are JSON, and neither requests nor answers.
 func noMessages(t *testing.T, _ *Server, base string) {
-	for _, msg := range []string{"", "null", "[]", "1", `""`, `{"id":-1}`, `{"id":1.5}`, `{"op":5}`, `{"fds":-1}`, `{"fds":1e9}`, `{"id":"1"}`,
+	for _, msg := range []string{"", "null", "[]", "1", `""`, `{"id":-1}`, `{"id":1.5}`, `{"op":5}`,
+		`{"fds":-1}`, `{"fds":1e9}`, `{"id":"1"}`,
 		strings.Repeat("[", 60000), strings.Repeat(`{"body":`, 7000)} {
 		for name, stage := range stages {
 			c := stage(t, base)
@@ -238,7 +239,7 @@ func hellos(t *testing.T, s *Server, base string) {
 		{`{"id":1,"op":"ipc.hello"}`, "no rtap process"},
 		{`{"id":1,"op":"ipc.hello","body":[]}`, "no rtap process"},
 		{`{"id":1,"op":"ipc.hello","body":{"magic":"x"}}`, "no rtap process"},
-		{`{"id":1,"op":"ipc.hello","body":{"magic":"` + magic + `","build":"1\u001b[2J` + strings.Repeat("z", 60000) + `"}}`, "run the same build"},
+		{strings.Replace(goodHello, `"1"`, `"1\u001b[2J`+strings.Repeat("z", 60000)+`"`, 1), "run the same build"},
 		{`{"id":1,"op":"ipc.goodbye"}`, "no rtap process"},
 	} {
 		c := knock(t, base)
@@ -379,7 +380,9 @@ func notReading(t *testing.T, s *Server, base string) {
 	for range 8 { // some find room, one has its turn to write, and keeps it
 		wg.Go(func() { call(long, context.Canceled) })
 	}
-	nettest.Eventually(t, wait, "there is no room", func() bool { return len(p.link.places) == 8 && len(p.link.writing) == 1 })
+	nettest.Eventually(t, wait, "there is no room", func() bool {
+		return len(p.link.places) == 8 && len(p.link.writing) == 1
+	})
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

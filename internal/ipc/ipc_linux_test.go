@@ -215,14 +215,16 @@ func TestErrors(t *testing.T) {
 	wantError(t, p.Call(t.Context(), "nothing", nil, nil), ErrNoOp, "nothing: ", "worker (process ")
 	wantError(t, ask("full", nil), errRegistered, "full: no queue is free: registered by a test")
 	var remote *RemoteError
-	if err := ask("full", nil); !errors.As(err, &remote) || *remote != (RemoteError{"test", "no queue is free: registered by a test"}) {
+	want := RemoteError{"test", "no queue is free: registered by a test"}
+	if err := ask("full", nil); !errors.As(err, &remote) || *remote != want {
 		t.Errorf("%#v", err)
 	}
-	if err := ask("silent", nil); !errors.As(err, &remote) || remote.Code != "" || remote.Text == "" || errors.Unwrap(remote) != nil {
+	err := ask("silent", nil)
+	if !errors.As(err, &remote) || remote.Code != "" || remote.Text == "" || errors.Unwrap(remote) != nil {
 		t.Errorf("%#v", err)
 	}
-	for _, err := range []error{ask("echo", "text"), ask("echo", make(chan int)), ask("echo", strings.Repeat("a", maxMessage))} {
-		if err == nil || errors.Is(err, ErrPrimaryGone) {
+	for _, body := range []any{"text", make(chan int), strings.Repeat("a", maxMessage)} {
+		if err := ask("echo", body); err == nil || errors.Is(err, ErrPrimaryGone) {
 			t.Errorf("error is %v", err)
 		}
 	}

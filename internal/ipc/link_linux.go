@@ -113,7 +113,8 @@ func (l *link) call(ctx context.Context, op string, body, reply any) ([]int, err
 		err = &RemoteError{Code: a.Code, Text: a.Error}
 	}
 	if err == nil && len(a.fds) != a.FDs {
-		err = fmt.Errorf("%d descriptors of %d came: this process may have too many open (RLIMIT_NOFILE)", len(a.fds), a.FDs)
+		err = fmt.Errorf("%d descriptors of %d came: this process may have too many open (RLIMIT_NOFILE)",
+			len(a.fds), a.FDs)
 	}
 	if err == nil && reply != nil {
 		err = json.Unmarshal(a.Body, reply)

@@ -26,7 +26,7 @@ func processOf(conn *net.UnixConn) (*process, error) {
 		return nil, err
 	}
 	if pid == 0 {
-		return nil, errors.New("the process is in another PID namespace, and has no number here: nobody would know when it ends")
+		return nil, errors.New("the process is in another PID namespace: from here, nobody could tell when it ends")
 	}
 	raw, err := conn.SyscallConn()
 	if err != nil {

@@ -292,7 +292,8 @@ func TestOtherUser(t *testing.T) {
 	root.hear("joined 2")
 	prim.hear("joined 2")
 	other := start(t, "client", base, as(65533))
-	if line := other.hear("ipc: the primary of file prefix p"); !strings.Contains(line, "is of user 65534: neither of user 65533 nor of root") {
+	line := other.hear("ipc: the primary of file prefix p")
+	if !strings.Contains(line, "is of user 65534: neither of user 65533 nor of root") {
 		t.Error(line)
 	}
 

@@ -284,8 +284,8 @@ func (p *Peer) brokenOff(goodbye bool) {
 		p.process.release()
 		return
 	}
-	p.server.log.Info("secondary process has not said goodbye: what it has stays with it until it ends", "process", p.String(),
-		"reason", p.link.cause())
+	p.server.log.Info("secondary process has not said goodbye: what it has stays with it until it ends",
+		"process", p.String(), "reason", p.link.cause())
 }
 
 func (s *Server) isClosed() bool {

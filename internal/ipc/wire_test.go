@@ -51,7 +51,8 @@ func TestRegister(t *testing.T) {
 
 // FuzzDecode: what anybody may send is refused, or means the same after it was sent on.
 func FuzzDecode(f *testing.F) {
-	for _, s := range []string{`{"id":1,"op":"ipc.hello","body":{"magic":"` + magic + `","build":"1","name":"a"}}`, `{"id":1,"fds":250}`,
+	for _, s := range []string{
+		`{"id":1,"op":"ipc.hello","body":{"magic":"` + magic + `","build":"1","name":"a"}}`, `{"id":1,"fds":250}`,
 		`{"id":1,"body":"<\u2028\ud800>","code":"full","error":"\u0000"}`, "null", "[]", "{", "\xff", `{"ID":1,"id":2,"body":null}`} {
 		f.Add([]byte(s))
 	}

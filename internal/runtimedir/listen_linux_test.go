@@ -254,7 +254,9 @@ func TestSeveralSockets(t *testing.T) {
 	two, err := Listen(alias, "a", "two")
 	must(t, err)
 	defer two.Close()
-	for _, c := range []struct{ base, name string }{{base, SocketName}, {base, "two"}, {alias, SocketName}, {alias, "two"}} {
+	for _, c := range []struct{ base, name string }{
+		{base, SocketName}, {base, "two"}, {alias, SocketName}, {alias, "two"},
+	} {
 		_, err := Listen(c.base, "a", c.name)
 		wantError(t, err, ErrInUse, fmt.Sprintf("process %d", os.Getpid()))
 	}
