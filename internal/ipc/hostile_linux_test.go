@@ -218,6 +218,10 @@ func descriptors(t *testing.T, _ *Server, base string) {
 	if _, _, err := c.WriteMsgUnix([]byte("{}"), unix.UnixRights(fds...), nil); err == nil {
 		t.Error("the kernel takes 300 descriptors")
 	}
+	c.say(`{"id":2,"op":"denied"}`) // descriptors do not come with an error
+	if got := c.read(); !strings.HasPrefix(got, `{"id":2,"error":"denied"}`) {
+		t.Error(got)
+	}
 	c.say(`{"id":2,"op":"files","body":251}`)
 	if got := c.read(); !strings.HasPrefix(got, `{"id":2,"error":"files: answer: a message with 251 descriptors`) {
 		t.Error(got)
@@ -513,7 +517,14 @@ func TestHostilePrimary(t *testing.T) {
 		{"descriptors with garbage", func(c raw) { c.say(`{"id":1`, fds...) }, false},
 		{"descriptors with a request", func(c raw) { c.say(`{"id":9,"op":"echo"}`, fds...); c.say(good) }, true},
 		{"large", func(c raw) { c.say(`{"id":1,"body":"`+strings.Repeat("a", maxMessage)+`"}`, fds...) }, false},
-		{"goodbye", func(c raw) { c.say(`{"id":1,"op":"ipc.goodbye"}`); c.say(good) }, true},
+		{"goodbye", func(c raw) { // which is for the secondary to say
+			c.say(`{"id":1,"op":"ipc.goodbye"}`)
+			c.say(`{"id":2,"op":"echo","body":3}`)
+			if a, b := c.read(), c.read(); !strings.Contains(a, `"code":"op"`) || b != `{"id":2,"body":3}` {
+				t.Errorf("%s, %s", a, b)
+			}
+			c.say(good)
+		}, true},
 		{"requests", func(c raw) {
 			for i := range 100 {
 				c.say(fmt.Sprintf(`{"id":%d,"op":"echo","body":%d}`, i, i))
@@ -541,6 +552,7 @@ func TestHostilePrimary(t *testing.T) {
 				}
 				defer conn.Close()
 				c := raw{conn, t}
+				c.SetDeadline(time.Now().Add(nettest.Bound(wait)))
 				c.read()
 				a.say(c)
 			})

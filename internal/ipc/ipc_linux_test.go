@@ -102,6 +102,8 @@ func (h *primary) Request(p *Peer, op string, body json.RawMessage) (any, []int,
 		return nil, nil, fmt.Errorf("no queue is free: %w", errRegistered)
 	case "silent":
 		return "no", nil, errors.New("")
+	case "denied":
+		return nil, []int{int(h.file.Fd())}, errors.New("denied")
 	case "grow":
 		return string(body) + "0123456789", nil, nil
 	case "stale":
