@@ -98,7 +98,7 @@ var stages = map[string]func(*testing.T, string) raw{"first": knock, "joined": j
 // TestHostilePeers: nothing that a peer does keeps others from being served, or leaves anything behind.
 func TestHostilePeers(t *testing.T) {
 	short, slow, patient := defaultLimits, defaultLimits, defaultLimits
-	short.handshake = 50 * time.Millisecond
+	short.handshake = nettest.Bound(200 * time.Millisecond) // polite peers are to manage
 	slow.write = 100 * time.Millisecond
 	patient.write = time.Hour
 	for _, a := range []struct {
@@ -292,9 +292,9 @@ func halfOpen(t *testing.T, s *Server, base string) {
 
 // silent peers are closed for it, until they have said who they are.
 func silent(t *testing.T, _ *Server, base string) {
-	for range 3 {
+	for range nettest.Scale(3) {
 		quiet, c := joined(t, base), knock(t, base)
-		if got := c.ended(); !strings.Contains(got, "it has not said who it is for 50ms") {
+		if got := c.ended(); !strings.Contains(got, "it has not said who it is for") {
 			t.Error(got)
 		}
 		quiet.say(`{"id":2,"op":"echo","body":1}`)
@@ -572,6 +572,42 @@ func TestHostilePrimary(t *testing.T) {
 			before.Check(t)
 		})
 	}
+}
+
+// TestBusy: who is sent away because others are ahead tries again, whether or not it could say anything.
+func TestBusy(t *testing.T) {
+	base := newBase(t)
+	l, err := runtimedir.Listen(base, "p", SocketName)
+	must(t, err)
+	defer l.Close()
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for _, answer := range []string{"busy early", "busy", "busy early", "good"} {
+			conn, err := l.Accept()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			c := raw{conn, t}
+			if answer != "busy early" {
+				c.read()
+			}
+			if answer == "good" {
+				c.say(`{"id":1,"body":{"id":9,"pid":1}}`)
+				c.read() // goodbye
+			} else {
+				c.say(`{"id":1,"error":"busy","code":"busy"}`)
+			}
+			c.Close()
+		}
+	})
+	c, err := dialAs(base)
+	must(t, err)
+	if c.ID() != 9 {
+		t.Errorf("number %d", c.ID())
+	}
+	must(t, c.Close())
+	wg.Wait()
 }
 
 // TestMuteHandshake: Dial lasts no longer than its context.
