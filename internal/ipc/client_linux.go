@@ -71,10 +71,16 @@ func join(ctx context.Context, cfg ClientConfig, l limits) (*Client, error) {
 		reply, err := cfg.Request(op, body)
 		return reply, nil, err
 	}
+	name := cmp.Or(cfg.Name, filepath.Base(os.Args[0]))
+	request := (&message{Op: opHello}).set(hello{magic, cfg.Build, name}, nil)
+	ch := c.link.register(request) // before anything is read: who is sent away for others may be so at once
 	c.running.Go(func() { c.link.fail(c.link.read()) })
 	c.running.Go(func() { c.link.work() })
-	name := cmp.Or(cfg.Name, filepath.Base(os.Args[0]))
-	if _, err := c.link.call(ctx, opHello, hello{magic, cfg.Build, name}, &c.welcome); err != nil {
+	a, err := c.link.await(ctx, request, ch)
+	if err == nil {
+		_, err = a.result(&c.welcome)
+	}
+	if err != nil {
 		c.link.close()
 		c.running.Wait()
 		return nil, fmt.Errorf("ipc: file prefix %s: %w", cfg.Prefix, err)

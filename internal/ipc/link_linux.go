@@ -108,40 +108,34 @@ func (l *link) call(ctx context.Context, op string, body, reply any) ([]int, err
 	if request.Error != "" {
 		return nil, errors.New(request.Error)
 	}
-	a, err := l.ask(ctx, request)
-	if err == nil && a.Error != "" {
-		err = &RemoteError{Code: a.Code, Text: a.Error}
-	}
-	if err == nil && len(a.fds) != a.FDs {
-		err = fmt.Errorf("%d descriptors of %d came: this process may have too many open (RLIMIT_NOFILE)",
-			len(a.fds), a.FDs)
-	}
-	if err == nil && reply != nil {
-		err = json.Unmarshal(a.Body, reply)
-	}
-	if err != nil {
-		CloseAll(a.fds)
-		return nil, err
-	}
-	return a.fds, nil
-}
-
-// ask sends a request and waits for the answer.
-func (l *link) ask(ctx context.Context, m *message) (answer, error) {
 	select {
 	case l.places <- struct{}{}:
+		defer func() { <-l.places }()
 	case <-ctx.Done():
-		return answer{}, ctx.Err()
+		return nil, ctx.Err()
 	case <-l.done:
-		return answer{}, l.cause()
+		return nil, l.cause()
 	}
-	defer func() { <-l.places }()
-	ch := make(chan answer, 1)
+	a, err := l.await(ctx, request, l.register(request))
+	if err != nil {
+		return nil, err
+	}
+	return a.result(reply)
+}
+
+// register gives a request its ID, and makes the channel that its answer comes to.
+func (l *link) register(m *message) <-chan answer {
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.last++
 	m.ID = l.last
+	ch := make(chan answer, 1)
 	l.calls[m.ID] = ch
-	l.mu.Unlock()
+	return ch
+}
+
+// await sends a request and waits for the answer.
+func (l *link) await(ctx context.Context, m *message, ch <-chan answer) (answer, error) {
 	err := l.send(ctx, m, nil)
 	if err == nil {
 		select {
@@ -162,6 +156,24 @@ func (l *link) ask(ctx context.Context, m *message) (answer, error) {
 	default:
 		return answer{}, err
 	}
+}
+
+// result decodes the answer. The descriptors are the caller's.
+func (a answer) result(reply any) ([]int, error) {
+	var err error
+	switch {
+	case a.Error != "":
+		err = &RemoteError{Code: a.Code, Text: a.Error}
+	case len(a.fds) != a.FDs:
+		err = fmt.Errorf("%d descriptors of %d came: this process may have too many open (RLIMIT_NOFILE)", len(a.fds), a.FDs)
+	case reply != nil:
+		err = json.Unmarshal(a.Body, reply)
+	}
+	if err != nil {
+		CloseAll(a.fds)
+		return nil, err
+	}
+	return a.fds, nil
 }
 
 // route gives an answer to the call that waits for it. Nobody may: it came too late, or was not asked for.
@@ -336,8 +348,8 @@ func (l *link) answer(id uint64, op string, body json.RawMessage) {
 	if !strings.HasPrefix(op, reserved) {
 		reply, fds, err = l.handle(op, body)
 	}
-	m := (&message{ID: id}).set(reply, err)
 	defer CloseAll(fds)
+	m := (&message{ID: id}).set(reply, err)
 	if m.Error != "" {
 		fds = nil
 	}
