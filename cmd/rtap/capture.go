@@ -133,14 +133,14 @@ func (o *captureOptions) open() (*capture, error) {
 }
 
 // write writes the file.
-func (o *captureOptions) write(ctx context.Context, st streams, c *capture) error {
+func (o *captureOptions) write(ctx context.Context, st streams, c *capture) (err error) {
 	to := st.out
 	if o.file != "-" {
 		file, err := os.Create(o.file)
 		if err != nil {
 			return err
 		}
-		defer file.Close()
+		defer func() { err = errors.Join(err, file.Close()) }()
 		to = file
 	}
 	w, err := newPcap(to, o.snapLen)
@@ -168,8 +168,10 @@ func (o *captureOptions) copy(ctx context.Context, w *pcapWriter, c *capture) er
 		switch {
 		case err != nil:
 			return err
-		case ctx.Err() != nil || o.done(c):
+		case o.done(c):
 			return nil
+		case ctx.Err() != nil:
+			return o.rest(w, c)
 		case c.dev.Err() != nil:
 			return fmt.Errorf("port %d of file prefix %s: %w", o.port, o.prefix, c.dev.Err())
 		case n > 0:
@@ -183,6 +185,16 @@ func (o *captureOptions) copy(ctx context.Context, w *pcapWriter, c *capture) er
 			pause(ctx, time.Millisecond)
 		}
 	}
+}
+
+// rest copies what is in the rings already.
+func (o *captureOptions) rest(w *pcapWriter, c *capture) error {
+	for range captureRingSize / len(c.bufs) { // there may always be more
+		if n, err := o.round(w, c); n == 0 || err != nil || o.done(c) {
+			return err
+		}
+	}
+	return nil
 }
 
 func (o *captureOptions) done(c *capture) bool { return o.count > 0 && c.packets >= uint64(o.count) }

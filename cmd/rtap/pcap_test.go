@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -23,25 +24,34 @@ type pcapPacket struct {
 	data   []byte
 }
 
-// readPcap reads a whole file by what pcap-savefile(5) says.
-func readPcap(t *testing.T, b []byte) (snapLen int, packets []pcapPacket) {
-	t.Helper()
+// parsePcap reads a file by what pcap-savefile(5) says. An error is of what comes after the packets.
+func parsePcap(b []byte) (snapLen int, packets []pcapPacket, err error) {
 	le := binary.LittleEndian
 	if len(b) < 24 || le.Uint32(b) != 0xa1b23c4d || le.Uint16(b[4:]) != 2 || le.Uint16(b[6:]) != 4 || le.Uint32(b[20:]) != 1 {
-		t.Fatalf("header is %x", b[:min(24, len(b))])
+		return 0, nil, fmt.Errorf("header is %x", b[:min(24, len(b))])
 	}
 	snapLen = int(le.Uint32(b[16:]))
 	for b = b[24:]; len(b) > 0; {
 		if len(b) < 16 {
-			t.Fatalf("%d bytes left over", len(b))
+			return snapLen, packets, fmt.Errorf("%d bytes left over", len(b))
 		}
 		n := int(le.Uint32(b[8:]))
 		p := pcapPacket{at: int64(le.Uint32(b))*1e9 + int64(le.Uint32(b[4:])), length: int(le.Uint32(b[12:]))}
 		if b = b[16:]; n > len(b) || n > snapLen || n > p.length {
-			t.Fatalf("a packet of %d bytes, of %d, with %d left and a snapshot length of %d", n, p.length, len(b), snapLen)
+			return snapLen, packets, fmt.Errorf("a packet of %d bytes, of %d, with %d left and a snapshot length of %d", n, p.length, len(b), snapLen)
 		}
 		p.data, b = b[:n], b[n:]
 		packets = append(packets, p)
+	}
+	return snapLen, packets, nil
+}
+
+// readPcap reads a whole file.
+func readPcap(t *testing.T, b []byte) (int, []pcapPacket) {
+	t.Helper()
+	snapLen, packets, err := parsePcap(b)
+	if err != nil {
+		t.Fatal(err)
 	}
 	return snapLen, packets
 }
