@@ -59,6 +59,15 @@ func newPrimary(t *testing.T) *primary {
 		leave: make(chan struct{})}
 }
 
+// dup is a descriptor to give away.
+func (h *primary) dup() int {
+	fd, err := unix.FcntlInt(h.file.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		panic(err)
+	}
+	return fd
+}
+
 func (h *primary) Join(p *Peer) error {
 	if p.Name() == "unwanted" {
 		return fmt.Errorf("not you: %w", errRegistered)
@@ -85,7 +94,7 @@ func (h *primary) Request(p *Peer, op string, body json.RawMessage) (any, []int,
 		json.Unmarshal(body, &n)
 		fds := make([]int, n)
 		for i := range fds {
-			fds[i], _ = unix.FcntlInt(h.file.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+			fds[i] = h.dup()
 		}
 		return n, fds, nil
 	case "callback":
@@ -103,7 +112,7 @@ func (h *primary) Request(p *Peer, op string, body json.RawMessage) (any, []int,
 	case "silent":
 		return "no", nil, errors.New("")
 	case "denied":
-		return nil, []int{int(h.file.Fd())}, errors.New("denied")
+		return nil, []int{h.dup()}, errors.New("denied")
 	case "grow":
 		return string(body) + "0123456789", nil, nil
 	case "stale":
