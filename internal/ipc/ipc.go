@@ -67,7 +67,7 @@ type Handler interface {
 	// not Call the peer, which is not listening yet.
 	Join(p *Peer) error
 	// Request answers a request: reply is marshalled as JSON, and the descriptors fds are given to the peer and
-	// closed here. Request may Call any peer, this one too.
+	// closed here. Request may Call any peer, this one too, with a context that ends: who is called need not answer.
 	Request(p *Peer, op string, body json.RawMessage) (reply any, fds []int, err error)
 	// Leave is called once for each Join that returned nil: the process has ended, has said goodbye, or has broken
 	// the connection before any descriptor was sent to it. No Request runs any more, and none will. Server.Close calls
