@@ -204,7 +204,6 @@ func (g *group) Join(p *ipc.Peer) error {
 // Leave implements ipc.Handler. It gives the ports their queues back, and the pools the mbufs.
 func (g *group) Leave(p *ipc.Peer) {
 	g.mu.Lock()
-	delete(g.peers, p)
 	ports, pools := slices.AppendSeq(g.devices(), maps.Keys(g.going)), slices.Clone(g.pools)
 	g.mu.Unlock()
 	queues, mbufs := 0, 0
@@ -216,6 +215,9 @@ func (g *group) Leave(p *ipc.Peer) {
 			mbufs += pool.Reclaim(p.ID())
 		}
 	}
+	g.mu.Lock()
+	delete(g.peers, p) // whom Processes no longer has, has nothing any more
+	g.mu.Unlock()
 	g.log.Info("process left", "prefix", g.key.prefix, "process", p.String(), "id", p.ID(), "queues", queues, "mbufs", mbufs)
 }
 
@@ -274,7 +276,8 @@ func (g *group) pool(id int) (*mbuf.Pool, error) {
 	return g.pools[id], nil
 }
 
-// Processes are those that are attached to the ports of this port's file prefix.
+// Processes are those that are attached to the ports of this port's file prefix, or have ended and not been taken everything
+// back from yet.
 func (d *Device) Processes() []Process {
 	g := d.group
 	if g == nil {

@@ -505,7 +505,7 @@ func TestAttachRounds(t *testing.T) {
 	a := s.agent("one")
 	a.do(order{Op: "rounds", Queues: []int{1}, Ring: "r", N: 10}) // whatever is made once
 	before := nettest.Leaks()
-	a.do(order{Op: "rounds", Queues: []int{1}, Ring: "r", N: nettest.Scale(1000)})
+	a.do(order{Op: "rounds", Queues: []int{1}, Ring: "r", N: nettest.Scale(nettest.Scale(1000))})
 	s.attached(0)
 	before.Check(t)
 	a.quit()

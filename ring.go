@@ -113,10 +113,13 @@ func (d *Device) openRing(name string, end mbuf.End) (*mbuf.Ring, error) {
 // assign is Ring.Assign with an error that names the process.
 func (d *Device) assign(r *ring, end mbuf.End, proc int) error {
 	err := r.Assign(end, proc)
+	holder, taken := r.Holder(end)
+	if errors.Is(err, mbuf.ErrTaken) && !taken { // no longer
+		err = r.Assign(end, proc)
+	}
 	if !errors.Is(err, mbuf.ErrTaken) {
 		return err
 	}
-	holder, _ := r.Holder(end)
 	all := d.Processes()
 	if i := slices.IndexFunc(all, func(p Process) bool { return p.ID == holder }); i >= 0 {
 		return fmt.Errorf("%w: by %v", mbuf.ErrTaken, all[i])

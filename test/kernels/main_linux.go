@@ -98,9 +98,9 @@ func parseFlags(args []string) (*config, error) {
 	f.IntVar(&c.memory, "memory", 2048, "`megabytes` a machine")
 	f.IntVar(&c.cpus, "cpus", 2, "virtual CPUs a machine")
 	f.StringVar(&c.accel, "accel", "tcg", "QEMU `accelerator`")
-	f.DurationVar(&c.perTest, "package-timeout", 8*time.Minute, "limit for one package")
-	f.DurationVar(&c.perVM, "vm-timeout", 14*time.Minute, "limit for one machine")
-	f.DurationVar(&c.total, "timeout", 20*time.Minute, "limit for everything")
+	f.DurationVar(&c.perTest, "package-timeout", 10*time.Minute, "limit for one package")
+	f.DurationVar(&c.perVM, "vm-timeout", 17*time.Minute, "limit for one machine")
+	f.DurationVar(&c.total, "timeout", 25*time.Minute, "limit for everything")
 	f.BoolVar(&c.refresh, "refresh", false, "look for newer kernels even if that was done within a day")
 	if err := f.Parse(args); err != nil {
 		return nil, err
