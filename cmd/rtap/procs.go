@@ -69,7 +69,8 @@ own, polls queues I*rxq/N to (I+1)*rxq/N-1 of every port, and may do something e
 the packets. The kernel spreads flows over the queues, whoever polls them: packets for
 the queues of a process that is not there wait in the kernel, up to txqlen, until one
 with that --proc-id comes. A primary without --num-procs polls every queue that no
-secondary has, also what one that ended had. A secondary has the ports as they are:
+secondary has, also what one that ended had; but its pool is for itself alone, unless
+--total-num-mbufs says more. A secondary has the ports as they are:
 --vdev and what else describes ports and memory is for the primary, whose statistics
 and telemetry cover all queues. It prints what it has moved itself, and ends, with exit
 code 1, when the primary ends. All are the same build of rtap, and run as one user.

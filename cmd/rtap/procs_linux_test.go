@@ -380,6 +380,20 @@ func TestProcsErrors(t *testing.T) {
 	wantText(t, p.err.String(), "port 0 has 3 queues, which 2 processes cannot share")
 }
 
+// TestProcsRest: without traffic all processes rest, also a primary whose queues are all leased, while another has traffic.
+func TestProcsRest(t *testing.T) {
+	run := startCable(t, "--rxq=2")
+	for _, mode := range []rxMode{rxAdaptive, rxInterrupt} {
+		p := run.secondary("--num-procs=1", "--rx-mode", string(mode))
+		run.flows()
+		p.rests(true)
+		run.p.rests(true)
+		p.ended()
+		run.p.rests(true)
+		run.flows()
+	}
+}
+
 // TestProcsOffloads: a secondary does not lose packets for want of offloads that the primary had no need of.
 func TestProcsOffloads(t *testing.T) {
 	run := startCable(t, "--forward-mode=rxonly", "--enable-lro")

@@ -373,6 +373,7 @@ func (s *session) run(ctx context.Context, d *display, limit, period time.Durati
 	go func() { done <- s.forward(ctx) }()
 	alive, stop := s.primaryAlive()
 	defer stop()
+	sampled := start
 	var live <-chan time.Time
 	if period > 0 {
 		t := time.NewTicker(period)
@@ -390,8 +391,12 @@ func (s *session) run(ctx context.Context, d *display, limit, period time.Durati
 			if s.watch(d) == 0 {
 				cancel()
 			}
-		case <-alive:
-			if s.sample(0); s.watch(d) == 0 {
+		case now := <-alive:
+			if now.Sub(sampled) >= sampleEvery { // for the totals, when the primary cannot be asked any more
+				s.sample(0)
+				sampled = now
+			}
+			if s.watch(d) == 0 {
 				cancel()
 			}
 		case <-live:

@@ -196,8 +196,12 @@ func (s *session) detach() error {
 // orphaned reports whether the port's primary is gone.
 func (p *port) orphaned() bool { return errors.Is(p.dev.Err(), rtap.ErrPrimaryGone) }
 
-// aliveEvery is how often a secondary looks whether its primary is there, and what its queues have counted.
-const aliveEvery = 100 * time.Millisecond
+// aliveEvery is how often a secondary looks whether its primary is there, and sampleEvery how often at least it asks that
+// what its queues have counted.
+const (
+	aliveEvery  = 100 * time.Millisecond
+	sampleEvery = time.Second
+)
 
 // primaryAlive says when to look, in a secondary.
 func (s *session) primaryAlive() (<-chan time.Time, func()) {
