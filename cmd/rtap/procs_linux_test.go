@@ -552,6 +552,30 @@ func TestCaptureProcs(t *testing.T) {
 	}
 }
 
+// TestCaptureLRO: a frame of many packets is captured as the one that it is, whole.
+func TestCaptureLRO(t *testing.T) {
+	run := startCable(t, "--offloads=all")
+	file := filepath.Join(t.TempDir(), "a.pcap")
+	p := startCapture(t, run.ns, "-w", file)
+	through(t, run.ends[0], run.ends[1], int64(nettest.Scale(4<<20)))
+	p.end(syscall.SIGINT, exitDone)
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, packets := readPcap(t, b)
+	longest := 0
+	for _, p := range packets {
+		if len(p.data) != p.length || len(p.data) > 14 && p.data[12] == 8 && p.data[13] == 0 && int(p.data[16])<<8|int(p.data[17]) != p.length-14 {
+			t.Fatalf("%d bytes of %d: %x", len(p.data), p.length, p.data[:min(len(p.data), 40)])
+		}
+		longest = max(longest, p.length)
+	}
+	if longest < 10000 {
+		t.Errorf("%d packets, the longest of %d bytes", len(packets), longest)
+	}
+}
+
 // TestCaptureDrops: one that does not keep up loses packets, and says how many; forwarding goes on.
 func TestCaptureDrops(t *testing.T) {
 	sharedRuntime(t)
