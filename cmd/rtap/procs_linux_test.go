@@ -215,6 +215,9 @@ func TestProcsKilled(t *testing.T) {
 					run.flows()
 				}
 				p = run.secondary("--num-procs=2", "--proc-id=1")
+				if got := strings.Contains(p.err.String(), "rtap capture will not see"); got != c.alone {
+					t.Errorf("no capture: %v\n%s", got, &p.err)
+				}
 				run.flows()
 				if after, _ := queues(t); after[0][1].IPackets <= before[0][1].IPackets {
 					t.Errorf("queue 1 has moved %d packets, and %d before", after[0][1].IPackets, before[0][1].IPackets)

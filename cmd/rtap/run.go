@@ -336,6 +336,9 @@ func (s *session) announce(d *display) {
 	if p := s.packets.pool; p != nil {
 		d.printf("%d mbufs of %d bytes for what frames are cut into", p.Count(), smallMbuf)
 	}
+	if s.uncaptured != nil {
+		d.printf("rtap capture will not see what this process moves, for which the primary's --num-procs is to be the same: %v", s.uncaptured)
+	}
 	for _, w := range s.fwd.Workers() {
 		for _, stream := range w.Streams() {
 			d.printf("  worker %d: %s", w.ID(), stream.Route())

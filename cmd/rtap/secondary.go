@@ -164,16 +164,28 @@ func (s *session) seePool() error {
 // joinCapture has what this process moves be captured, if the primary knows that there are so many processes.
 func (s *session) joinCapture() error {
 	for _, p := range s.ports {
-		name := captureRing(s.cfg.forward.ProcID)
-		ring, err := p.dev.Producer(name)
+		ring, err := p.producer(captureRing(s.cfg.forward.ProcID))
 		switch {
 		case err == nil:
 			p.captured = &captured{ring: ring, pool: ring.Pool()}
-		case !errors.Is(err, rtap.ErrNoRing) && !errors.Is(err, mbuf.ErrTaken):
+		case errors.Is(err, rtap.ErrNoRing), errors.Is(err, mbuf.ErrTaken):
+			s.uncaptured = err
+		default:
 			return err
 		}
 	}
 	return nil
+}
+
+// producer takes the end of a ring, if need be when the process that had it has been seen to have ended.
+func (p *port) producer(name string) (ring *mbuf.Producer, err error) {
+	for range 10 {
+		if ring, err = p.dev.Producer(name); !errors.Is(err, mbuf.ErrTaken) {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return ring, err
 }
 
 // detach gives the queues back.

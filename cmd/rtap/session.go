@@ -50,10 +50,12 @@ type session struct {
 	packets packetMemory
 	capture captureMemory
 	far     bool // the ports are another process's
-	ports   []*port
-	sleep   sleepers
-	ends    []*forward.Port // the ports as the forwarder has them
-	fwd     *forward.Forwarder
+	// uncaptured is why rtap capture does not see what a secondary moves.
+	uncaptured error
+	ports      []*port
+	sleep      sleepers
+	ends       []*forward.Port // the ports as the forwarder has them
+	fwd        *forward.Forwarder
 }
 
 // port is a port of a session.
