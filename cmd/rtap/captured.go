@@ -95,7 +95,8 @@ func takeCaptureRecord(m *mbuf.Mbuf) (r captureRecord, ok bool) {
 	return r, m.Adj(captureRecordLen)
 }
 
-// captureProducer is a ring's producing end: *mbuf.Producer.
+// captureProducer is a ring's producing end: *mbuf.Producer. While a goroutine is at it, another one is told that nobody
+// reads, and nothing is taken from it.
 type captureProducer interface {
 	Consumed() bool
 	Enqueue(bufs []*mbuf.Mbuf) int
@@ -105,8 +106,20 @@ type captureProducer interface {
 type captured struct {
 	ring    captureProducer
 	pool    mbuf.Allocator
-	busy    atomic.Bool // a worker writes
+	busy    atomic.Bool // a worker is at ring
+	on      atomic.Bool // somebody reads, as whoever was at ring last has seen
 	dropped atomic.Uint64
+}
+
+// wanted reports whether packets are to be copied at all. Workers ask once a burst, and do not wait for each other.
+func (c *captured) wanted() bool {
+	if !c.busy.Load() && c.busy.CompareAndSwap(false, true) {
+		if on := c.ring.Consumed(); on != c.on.Load() {
+			c.on.Store(on)
+		}
+		c.busy.Store(false)
+	}
+	return c.on.Load()
 }
 
 // Workers wait for each other for a short time only.
@@ -160,9 +173,6 @@ func (c *captured) queue(q int, sent bool) *capturedQueue {
 	return &capturedQueue{c, captureRecord{queue: uint16(q), sent: sent}, make([]*mbuf.Mbuf, forward.MaxBurst)}
 }
 
-// wanted reports whether packets are to be copied at all.
-func (q *capturedQueue) wanted() bool { return q.port.ring.Consumed() }
-
 // copy copies packets, before they are gone. A nil copy is one that there was no mbuf for.
 func (q *capturedQueue) copy(bufs []*mbuf.Mbuf) []*mbuf.Mbuf {
 	q.record.at = time.Now().UnixNano()
@@ -211,7 +221,7 @@ type capturedRx struct {
 
 func (q capturedRx) Burst(bufs []*mbuf.Mbuf) int {
 	n := q.RxQueue.Burst(bufs)
-	if n > 0 && q.seen.wanted() {
+	if n > 0 && q.seen.port.wanted() {
 		q.seen.put(q.seen.copy(bufs[:n]), n)
 	}
 	return n
@@ -224,7 +234,7 @@ type capturedTx struct {
 }
 
 func (q capturedTx) Burst(bufs []*mbuf.Mbuf) int {
-	if !q.seen.wanted() {
+	if !q.seen.port.wanted() {
 		return q.TxQueue.Burst(bufs)
 	}
 	copies := q.seen.copy(bufs) // the queue may free what it takes

@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -14,17 +15,29 @@ import (
 	"github.com/rtap-project/rtap/mbuf"
 )
 
-// fakeRing takes what it has room for while it is consumed. As the real one, it takes nothing of a second goroutine
-// at the same moment; that is a failure here.
+// fakeRing takes what it has room for while it is consumed. As with the real one, a second goroutine at the same moment
+// is told that it is not; to enqueue then is a failure here.
 type fakeRing struct {
 	consumed bool
+	busy     atomic.Bool
 	room     int
 	got      []*mbuf.Mbuf
 }
 
-func (r *fakeRing) Consumed() bool { return r.consumed }
+func (r *fakeRing) Consumed() bool {
+	if !r.busy.CompareAndSwap(false, true) {
+		return false
+	}
+	defer r.busy.Store(false)
+	runtime.Gosched()
+	return r.consumed
+}
 
 func (r *fakeRing) Enqueue(bufs []*mbuf.Mbuf) int {
+	if !r.busy.CompareAndSwap(false, true) {
+		return 0
+	}
+	defer r.busy.Store(false)
 	n := min(len(bufs), r.room)
 	r.room -= n
 	r.got = append(r.got, bufs[:n]...)
@@ -171,9 +184,10 @@ func TestCapturedWorkers(t *testing.T) {
 	const workers, each = 4, 500
 	pool := newPool(t, mbuf.Config{Count: 4096})
 	copies := newPool(t, mbuf.Config{Count: 4096})
-	ring := &fakeRing{consumed: true, room: 1 << 20} // without a lock: the race detector sees two at a time
+	ring := &fakeRing{consumed: true, room: 1 << 20} // much
 	port := &captured{ring: ring, pool: copies}
 	var running sync.WaitGroup
+	begin := make(chan struct{})
 	for w := range workers {
 		rx := &source{}
 		for range each {
@@ -182,12 +196,17 @@ func TestCapturedWorkers(t *testing.T) {
 		in := capturedRx{rx, port.queue(w, false)}
 		running.Go(func() {
 			bufs := make([]*mbuf.Mbuf, 7)
+			<-begin
 			for n := in.Burst(bufs); n > 0; n = in.Burst(bufs) {
 				mbuf.FreeBulk(bufs[:n])
 				runtime.Gosched()
 			}
 		})
 	}
+	if !port.wanted() { // a worker that does not get to ask goes by what others were told before
+		t.Error("not wanted")
+	}
+	close(begin)
 	running.Wait()
 	got := len(ring.got)
 	for len(ring.got) > 0 {
