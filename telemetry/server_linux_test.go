@@ -164,7 +164,7 @@ func TestReplies(t *testing.T) {
 	for _, g := range []struct{ request, want string }{
 		{"/info", hello},
 		{"/", `["/","/eal/app_params","/eal/params","/ethdev/info","/ethdev/link_status","/ethdev/list","/ethdev/stats","/ethdev/xstats",` +
-			`"/help","/info","/mempool/info","/mempool/list","/rtap/info","/rtap/ports","/rtap/stats"]`},
+			`"/help","/info","/mempool/info","/mempool/list","/rtap/info","/rtap/ports","/rtap/processes","/rtap/stats"]`},
 		{"/help,/ethdev/list", `{"/ethdev/list":"Returns list of available ethdev ports. Takes no parameters"}`},
 		{"/help", `{"/help":"Returns help text for a command. Parameters: string command"}`},
 		{"/help,/nothing", `null`},
@@ -190,6 +190,7 @@ func TestReplies(t *testing.T) {
 			pool.AvailCount(), pool.SizeBytes(), pool.InUseCount())},
 		{"/eal/params", `[]`},
 		{"/eal/app_params", "[" + strings.Join(args, ",") + "]"},
+		{"/rtap/processes,7", `[]`},
 		{"/rtap/ports", `[{"port_id":7,"name":"net_rtap7","interface":"foo0","engine":"` + string(d.Info().Engine) + `","rx_offloads":[],"tx_offloads":[]}]`},
 		{"", ""}, // of SOCK_SEQPACKET this is the end
 	} {
@@ -214,7 +215,7 @@ func TestBadPorts(t *testing.T) {
 	mustServe(t, Config{Dir: dir, Ports: []Port{{0, "a", d}, {65535, "b", d}}}, defaultLimits)
 	c := connect(t, dir, DefaultFilePrefix)
 	c.read()
-	for _, name := range []string{"/ethdev/info", "/ethdev/stats", "/ethdev/xstats", "/ethdev/link_status", "/rtap/info", "/rtap/stats"} {
+	for _, name := range []string{"/ethdev/info", "/ethdev/stats", "/ethdev/xstats", "/ethdev/link_status", "/rtap/info", "/rtap/processes", "/rtap/stats"} {
 		for _, params := range []string{"", ",", ",1", ",-1", ",65536", ",99999999999999999999", ",x", ", 0", ",0x", ",+0", ",0 "} {
 			if got, want := c.ask(name+params), `{"`+name+`":null}`; got != want {
 				t.Errorf("%s%s: %s", name, params, got)
