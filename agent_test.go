@@ -139,7 +139,6 @@ func (a *agent) restore(port uint16, q ...int) {
 	a.t.Helper()
 	a.do(order{Op: "return", Port: port, Queues: q})
 }
-func (a *agent) held(port uint16) (inUse int) {
 	a.t.Helper()
 	return a.do(order{Op: "held", Port: port}).N
 }
@@ -193,7 +192,6 @@ type agentState struct {
 	kept              []*mbuf.Mbuf
 	mu                sync.Mutex
 	events            []Event
-	rings             sync.Map
 }
 
 // agentMain obeys until its input ends.
