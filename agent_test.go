@@ -139,9 +139,6 @@ func (a *agent) restore(port uint16, q ...int) {
 	a.t.Helper()
 	a.do(order{Op: "return", Port: port, Queues: q})
 }
-	a.t.Helper()
-	return a.do(order{Op: "held", Port: port}).N
-}
 func (a *agent) fails(target error, o order) {
 	a.t.Helper()
 	_, err := a.try(o)
@@ -304,10 +301,6 @@ func (s *agentState) obey(o order) (d done, err error) {
 	case "drop":
 		mbuf.FreeBulk(s.kept)
 		s.kept = nil
-	case "held":
-		for _, pool := range dev.far.pools {
-			d.N += pool.InUseCount()
-		}
 	case "time": // what Ring says, N times: in nanoseconds
 		var took time.Duration
 		q := o.Queues[0]
