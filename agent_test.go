@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -64,12 +65,13 @@ type agent struct {
 	dec *json.Decoder
 }
 
-// startAgent starts a process that can attach to ports of prefix in dir.
-func startAgent(t testing.TB, dir, prefix, name string) *agent {
+// startAgent starts a process that can attach to ports of prefix in dir; by is a command that starts it, if there is one.
+func startAgent(t testing.TB, dir, prefix, name string, by ...string) *agent {
 	t.Helper()
 	exe, err := os.Executable()
 	must(t, err)
-	a := &agent{t: t, cmd: exec.Command(exe, "-test.run=^$")}
+	by = append(by, exe, "-test.run=^$")
+	a := &agent{t: t, cmd: exec.Command(by[0], by[1:]...)}
 	a.cmd.Env = append(os.Environ(), agentEnv+"="+name, "RTAP_TEST_DIR="+dir, "RTAP_TEST_PREFIX="+prefix, "GOTRACEBACK=single")
 	a.cmd.Stderr = os.Stderr
 	a.in, err = a.cmd.StdinPipe()
@@ -243,6 +245,7 @@ func (s *agentState) obey(o order) (d done, err error) {
 			return d, err
 		}
 		s.ports[o.Port] = dev
+		d.N = effective()
 		dev.OnEvent(func(e Event) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
@@ -469,3 +472,18 @@ var primaryOnly = []func(d *Device) error{
 }
 
 func (s *agentState) control(dev *Device, i int) error { return primaryOnly[i](dev) }
+
+// effective are the capabilities that this process has, a bit each.
+func effective() int {
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return -1
+	}
+	var caps int
+	for line := range strings.Lines(string(status)) {
+		if n, _ := fmt.Sscanf(line, "CapEff:\t%x", &caps); n == 1 {
+			return caps
+		}
+	}
+	return -1
+}

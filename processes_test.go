@@ -702,3 +702,27 @@ func TestRevokeDying(t *testing.T) {
 	}
 	s.exchange()
 }
+
+// TestNoCapabilities: a secondary needs none, nor the interface's network namespace.
+func TestNoCapabilities(t *testing.T) {
+	nettest.NeedProgram(t, "setpriv")
+	s := newStage(t, 2)
+	s.capturer()
+	a := startAgent(t, s.dir, stagePrefix, "one", "setpriv", "--bounding-set=-all", "--inh-caps=-all", "--")
+	if n := a.attach(0).N; n != 0 {
+		t.Fatalf("it has capabilities: %#x", n)
+	}
+	a.lease(0, 1)
+	a.do(order{Op: "say", Queues: []int{1}, N: 1})
+	s.captured(1)
+	a.echo(0, 1)
+	for i := range 100 {
+		f := flow(1, 100+i)
+		s.inject(f)
+		if got := s.captured(1)[0]; !bytes.Equal(got, f) {
+			t.Fatalf("sent back % x, want % x", got, f)
+		}
+	}
+	t.Log(a.do(order{Op: "info"}).Info.EngineReason)
+	a.quit()
+}
