@@ -320,6 +320,8 @@ func (s *agentState) obey(o order) (d done, err error) {
 			d.N = q.Burst(bufs)
 			mbuf.FreeBulk(bufs[:d.N])
 		}
+	case "pools":
+		d.N = len(dev.Pools())
 	case "err":
 		err = dev.Err()
 	case "polls": // bursts on a queue that it has, or had

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -226,6 +227,13 @@ func (f *far) pool(d *Device, id int) (*mbuf.Pool, error) {
 	return p, nil
 }
 
+// prune closes pools that the primary has no more, unless mbufs of them are still held here.
+func (f *far) prune(open []int) {
+	f.mapping.Lock()
+	defer f.mapping.Unlock()
+	maps.DeleteFunc(f.pools, func(id int, p *mbuf.Pool) bool { return !slices.Contains(open, id) && p.Close() == nil })
+}
+
 // request is what the primary wants done. It takes Device.mu, which nobody holds while the primary is asked.
 func (f *far) request(op string, body json.RawMessage) (any, error) {
 	var r request
@@ -321,6 +329,7 @@ func (d *Device) lease(queues []int) error {
 	for i, l := range r.Leased {
 		taps[i], ids[i] = tuntap.FromFD(fds[i]), l.ID
 	}
+	d.far.prune(r.Pools)
 	pools, err := d.poolsFor(r.Leased)
 	if err == nil {
 		err = d.takeAll(&r, taps, pools)

@@ -81,6 +81,7 @@ type leaseReply struct {
 	attachment
 	MTU    int
 	Leased []leased
+	Pools  []int // all that the primary has
 }
 
 func (d *Device) serveLease(p *ipc.Peer, r *request) (answer, error) {
@@ -110,6 +111,7 @@ func (d *Device) serveLease(p *ipc.Peer, r *request) (answer, error) {
 		}
 		reply.Leased, fds = append(reply.Leased, l), append(fds, fd)
 	}
+	reply.Pools = d.group.openPools()
 	d.cfg.Log.Info("queues leased", "interface", d.name, "process", p.String(), "queues", r.Queues)
 	return answer{reply, fds}, nil
 }

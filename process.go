@@ -44,8 +44,10 @@ type group struct {
 	mu    sync.Mutex // never held while anything else is waited for
 	ports map[uint16]*Device
 	going map[*Device]bool // that are hidden, and not closed yet
-	pools []*mbuf.Pool     // a pool's number is its index
+	pools map[int]*mbuf.Pool
 	peers map[*ipc.Peer]bool
+
+	lastPool int
 }
 
 type groupKey struct{ base, prefix string }
@@ -66,7 +68,7 @@ func (d *Device) publish() error {
 	key := groupKey{d.cfg.RuntimeDir, d.cfg.FilePrefix}
 	g := published.groups[key]
 	if g == nil {
-		g = &group{key: key, log: d.cfg.Log, ports: map[uint16]*Device{}, going: map[*Device]bool{}, peers: map[*ipc.Peer]bool{}}
+		g = &group{key: key, log: d.cfg.Log, ports: map[uint16]*Device{}, going: map[*Device]bool{}, pools: map[int]*mbuf.Pool{}, peers: map[*ipc.Peer]bool{}}
 		var err error
 		g.server, err = ipc.Listen(ipc.ServerConfig{Base: key.base, Prefix: key.prefix, Build: build(), Handler: g, Log: d.cfg.Log})
 		if err != nil {
@@ -204,7 +206,7 @@ func (g *group) Join(p *ipc.Peer) error {
 // Leave implements ipc.Handler. It gives the ports their queues back, and the pools the mbufs.
 func (g *group) Leave(p *ipc.Peer) {
 	g.mu.Lock()
-	ports, pools := slices.AppendSeq(g.devices(), maps.Keys(g.going)), slices.Clone(g.pools)
+	ports, pools := slices.AppendSeq(g.devices(), maps.Keys(g.going)), slices.Collect(maps.Values(g.pools))
 	g.mu.Unlock()
 	queues, mbufs := 0, 0
 	for _, d := range ports {
@@ -246,34 +248,40 @@ func (g *group) port(n uint16) (*Device, error) {
 	return nil, fmt.Errorf("%w: %d: prefix %s has %s", ErrNoPort, n, g.key.prefix, strings.Join(have, ", "))
 }
 
-// poolID is the number that others know a pool by.
+// poolID is the number that others know a pool by. It is never another pool's: they may have the other one mapped still.
 func (g *group) poolID(pool *mbuf.Pool) int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	free := -1
-	for i, p := range g.pools {
-		switch {
-		case p == pool:
-			return i
-		case p == nil || p.FD() < 0: // closed
-			g.pools[i], free = nil, i
+	maps.DeleteFunc(g.pools, func(_ int, p *mbuf.Pool) bool { return p.FD() < 0 }) // closed
+	for id, p := range g.pools {
+		if p == pool {
+			return id
 		}
 	}
-	if free < 0 {
-		free = len(g.pools)
-		g.pools = append(g.pools, nil)
-	}
-	g.pools[free] = pool
-	return free
+	g.lastPool++
+	g.pools[g.lastPool] = pool
+	return g.lastPool
 }
 
 func (g *group) pool(id int) (*mbuf.Pool, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if id < 0 || id >= len(g.pools) || g.pools[id] == nil {
-		return nil, fmt.Errorf("there is no pool %d", id)
+	if p := g.pools[id]; p != nil {
+		return p, nil
 	}
-	return g.pools[id], nil
+	return nil, fmt.Errorf("there is no pool %d", id)
+}
+
+// openPools are the numbers of the pools that are there.
+func (g *group) openPools() (ids []int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for id, p := range g.pools {
+		if p.FD() >= 0 {
+			ids = append(ids, id)
+		}
+	}
+	return ids
 }
 
 // Processes are those that are attached to the ports of this port's file prefix, or have ended and not been taken everything

@@ -726,3 +726,41 @@ func TestNoCapabilities(t *testing.T) {
 	t.Log(a.do(order{Op: "info"}).Info.EngineReason)
 	a.quit()
 }
+
+// TestNewPool: when the primary's queues get another pool, so do those who lease them, and the old one does not stay.
+func TestNewPool(t *testing.T) {
+	s := newStage(t, 2, func(c *Config) { c.Memory = nil })
+	s.capturer()
+	a := s.agent("one")
+	a.attach(0)
+	for round := range 6 {
+		a.lease(0, 1)
+		// The primary closes its last one with the next Configure.
+		if n, open := a.do(order{Op: "pools"}).N, len(s.group.openPools()); n > open || n > 2 {
+			t.Errorf("round %d: %d pools are mapped, the primary has %d", round, n, open)
+		}
+		a.do(order{Op: "say", Queues: []int{1}, N: 1})
+		s.captured(1)
+		a.echo(0, 1)
+		s.inject(flow(1, 100))
+		s.captured(1)
+		a.do(order{Op: "rest"})
+		a.do(order{Op: "keep", Queues: []int{1}, N: 5})
+		if n := s.Pools()[0].Held(s.Processes()[0].ID); n < 5 {
+			t.Errorf("round %d: the secondary took its mbufs elsewhere, it holds %d", round, n)
+		}
+		a.do(order{Op: "drop"})
+		a.restore(0, 1)
+		must(t, s.Stop())
+		n := 2 + round%2
+		must(t, s.Configure(PortConfig{RxQueues: n, TxQueues: n}))
+		for i := range n {
+			must(t, s.SetupRxQueue(i, RxConfig{}))
+		}
+		for i := range n { // with the new memory alone
+			must(t, s.SetupTxQueue(i, TxConfig{}))
+		}
+		must(t, s.Device.Start())
+	}
+	a.quit()
+}
