@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -90,6 +91,18 @@ func (a *agent) kill() {
 		_ = a.cmd.Process.Kill()
 		_ = a.cmd.Wait() // says that it was killed
 	}
+}
+
+// stop has it stand still, and returns when it does.
+func (a *agent) stop() {
+	a.t.Helper()
+	must(a.t, a.cmd.Process.Signal(syscall.SIGSTOP))
+	nettest.Eventually(a.t, wait, "the process stands still", func() bool {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", a.cmd.Process.Pid))
+		must(a.t, err)
+		_, state, _ := strings.Cut(string(stat), ") ")
+		return strings.HasPrefix(state, "T")
+	})
 }
 
 // quit has it end by itself, which must go well: it looks for leaks.
