@@ -344,9 +344,8 @@ func (p *Producer) Enqueue(bufs []*Mbuf) int {
 	if !p.ring.enter(Producing, &p.busy) {
 		return 0
 	}
-	n := p.ring.put(bufs)
-	p.busy.Store(false)
-	return n
+	defer p.busy.Store(false) // also if a broken mbuf makes us panic: Shut would wait for ever
+	return p.ring.put(bufs)
 }
 
 func (r *Ring) put(bufs []*Mbuf) int {
@@ -415,9 +414,8 @@ func (c *Consumer) Dequeue(bufs []*Mbuf) int {
 	if !c.ring.enter(Consuming, &c.busy) {
 		return 0
 	}
-	n := c.ring.take(bufs)
-	c.busy.Store(false)
-	return n
+	defer c.busy.Store(false) // as in Enqueue
+	return c.ring.take(bufs)
 }
 
 // take marks the first segment of each packet first: that says whose the packet
