@@ -50,6 +50,7 @@ func TestHelp(t *testing.T) {
 }
 
 func TestUsageErrors(t *testing.T) {
+	t.Setenv("RUNTIME_DIRECTORY", t.TempDir()) // that of root may not be there
 	for _, c := range []struct{ args, want string }{
 		{"", "no verb"},
 		{"fly", `no verb "fly"`},
