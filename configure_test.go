@@ -20,7 +20,7 @@ import (
 // TestQueueCounts: up and down, to the most there can be, with packets on every
 // queue each way.
 func TestQueueCounts(t *testing.T) {
-	eachEngine(t, func(t *testing.T, e Engine) {
+	eachEngineIfFast(t, func(t *testing.T, e Engine) {
 		p := openPort(t, Config{Engine: e})
 		pool := newPool(t, mbuf.Config{Name: "receive", Count: 2048})
 		defer p.Close()

@@ -108,7 +108,7 @@ func waitPacket(t testing.TB, w *RxWaiter, p *port) received {
 
 // TestWaitQueues: one wait for 1, 4 and 128 queues, whichever the packet comes to.
 func TestWaitQueues(t *testing.T) {
-	eachEngine(t, func(t *testing.T, e Engine) {
+	eachEngineIfFast(t, func(t *testing.T, e Engine) {
 		for _, n := range []int{1, 4, MaxQueues} {
 			t.Run(fmt.Sprint(n), func(t *testing.T) {
 				p := startPort(t, Config{Engine: e, Queues: n, RxRing: 4, TxRing: 4})

@@ -16,8 +16,11 @@ import (
 // for the driver's header in front, around every boundary.
 func TestRxScatter(t *testing.T) {
 	eachWay(t, func(t *testing.T, w way) {
-		for _, headroom := range []int{-1, 5, 9, 10, 128} {
-			for _, room := range []int{128, 129, 1000, 2048, 65407} {
+		for i, headroom := range []int{-1, 5, 9, 10, 128} {
+			for k, room := range []int{128, 129, 1000, 2048, 65407} {
+				if (i+k)%2 != 0 && nettest.Scale(2) < 2 {
+					continue // a slow machine does every other one
+				}
 				t.Run(fmt.Sprintf("headroom=%d/room=%d", headroom, room), func(t *testing.T) {
 					testScatter(t, w, MaxMTU, mbuf.Config{Headroom: headroom, DataRoom: room})
 				})
