@@ -4,7 +4,6 @@ package telemetry
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -59,7 +58,6 @@ type Server struct {
 	log      *slog.Logger
 	one      sync.Mutex // one request at a time
 	places   chan struct{}
-	done     chan struct{}
 	running  sync.WaitGroup
 
 	mu      sync.Mutex
@@ -87,7 +85,7 @@ func serve(cfg Config, l limits) (*Server, error) {
 	cfg.FilePrefix = cmp.Or(cfg.FilePrefix, DefaultFilePrefix)
 	cfg.Version = cmp.Or(cfg.Version, "rtap")
 	s := &Server{cfg: cfg, limits: l, ports: map[int]*Port{}, log: cfg.Log, places: make(chan struct{}, l.clients),
-		done: make(chan struct{}), clients: map[*client]struct{}{}}
+		clients: map[*client]struct{}{}}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -105,7 +103,7 @@ func serve(cfg Config, l limits) (*Server, error) {
 	if s.listener, err = runtimedir.Listen(cfg.Dir, cfg.FilePrefix, runtimedir.SocketName); err != nil {
 		return nil, fmt.Errorf("telemetry: %w", err)
 	}
-	s.running.Go(s.accept)
+	s.running.Go(func() { s.listener.Each(s.log, "telemetry client", s.admit) })
 	return s, nil
 }
 
@@ -128,33 +126,9 @@ func (s *Server) Close() error {
 		c.conn.Close()
 	}
 	s.mu.Unlock()
-	close(s.done)
 	err := s.listener.Close()
 	s.running.Wait()
 	return err
-}
-
-// accept lets clients in.
-func (s *Server) accept() {
-	for {
-		conn, err := s.listener.Accept()
-		var refused *runtimedir.RefusedError
-		switch {
-		case err == nil:
-			s.admit(conn)
-		case errors.Is(err, net.ErrClosed):
-			return
-		case errors.As(err, &refused):
-			s.log.Warn("telemetry client refused", "error", err)
-		default:
-			s.log.Warn("telemetry cannot accept clients", "error", err)
-			select { // such as want of descriptors
-			case <-s.done:
-				return
-			case <-time.After(100 * time.Millisecond):
-			}
-		}
-	}
 }
 
 // admit finds a client a place, and a goroutine.

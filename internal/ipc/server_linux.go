@@ -25,7 +25,6 @@ type Server struct {
 	limits   limits
 	log      *slog.Logger
 	listener *runtimedir.Listener
-	done     chan struct{}
 	running  sync.WaitGroup
 
 	mu      sync.Mutex
@@ -57,8 +56,10 @@ func listen(cfg ServerConfig, l limits) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ipc: %w", err)
 	}
-	s := &Server{cfg: cfg, limits: l, log: logger(cfg.Log), listener: listener, done: make(chan struct{})}
-	s.running.Go(s.accept)
+	s := &Server{cfg: cfg, limits: l, log: logger(cfg.Log), listener: listener}
+	s.running.Go(func() {
+		s.listener.Each(s.log, "secondary process", func(conn *net.UnixConn) { s.greet(newLink(conn, s.limits, ErrPeerGone)) })
+	})
 	return s, nil
 }
 
@@ -75,7 +76,6 @@ func (s *Server) Close() error {
 		return nil
 	}
 	s.closed = true
-	close(s.done)
 	for _, l := range s.joining {
 		l.close()
 	}
@@ -88,29 +88,6 @@ func (s *Server) Close() error {
 	err := s.listener.Close()
 	s.running.Wait()
 	return err
-}
-
-// accept lets processes knock.
-func (s *Server) accept() {
-	for {
-		conn, err := s.listener.Accept()
-		var refused *runtimedir.RefusedError
-		switch {
-		case err == nil:
-			s.greet(newLink(conn, s.limits, ErrPeerGone))
-		case errors.Is(err, net.ErrClosed):
-			return
-		case errors.As(err, &refused):
-			s.log.Warn("secondary process refused", "error", err)
-		default:
-			s.log.Warn("cannot accept secondary processes", "error", err)
-			select { // such as want of descriptors
-			case <-s.done:
-				return
-			case <-time.After(100 * time.Millisecond):
-			}
-		}
-	}
 }
 
 // greet gives a process the time to say who it is. If too many take theirs, the one goes that has for longest.

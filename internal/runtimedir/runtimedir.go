@@ -8,11 +8,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // SocketName is that of the telemetry socket, version 2.
@@ -89,6 +91,26 @@ func dial(path string) (*net.UnixConn, error) {
 func errTooLong(path string) error {
 	return fmt.Errorf("socket %s: a path of %d bytes, at most %d fit an address: choose a shorter file prefix or runtime directory",
 		path, len(path), maxPath)
+}
+
+// Each calls admit with each client that Accept lets in, until Close. Who is refused, and what else goes wrong, is told to
+// log, with what the clients are.
+func (l *Listener) Each(log *slog.Logger, what string, admit func(*net.UnixConn)) {
+	for {
+		conn, err := l.Accept()
+		var refused *RefusedError
+		switch {
+		case err == nil:
+			admit(conn)
+		case errors.Is(err, net.ErrClosed):
+			return
+		case errors.As(err, &refused):
+			log.Warn(what+" refused", "error", err)
+		default:
+			log.Warn("cannot accept a "+what, "error", err)
+			time.Sleep(100 * time.Millisecond) // such as want of descriptors
+		}
+	}
 }
 
 // NotThere reports whether err, of Dial, means that nobody listens.
