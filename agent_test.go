@@ -333,9 +333,11 @@ func (s *agentState) obey(o order) (d done, err error) {
 		if q == nil { // revoked already
 			return d, ErrReleased
 		}
-		if err = q.Wait(ctx); err == nil {
-			d.N = q.Burst(bufs)
-			mbuf.FreeBulk(bufs[:d.N])
+		for d.N == 0 && err == nil { // it may wake up for nothing
+			if err = q.Wait(ctx); err == nil {
+				d.N = q.Burst(bufs)
+				mbuf.FreeBulk(bufs[:d.N])
+			}
 		}
 	case "pools":
 		d.N = len(dev.Pools())

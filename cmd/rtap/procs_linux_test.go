@@ -181,6 +181,7 @@ func checkProcesses(t *testing.T, secondaries []*process) {
 
 // TestProcsModes: a secondary may do something else with packets than the primary.
 func TestProcsModes(t *testing.T) {
+	nettest.NeedFast(t)
 	c := startCable(t, "--num-procs=1", "--forward-mode=rxonly", "--offloads=all")
 	for _, mode := range []string{"io", "mac", "csum", "mtu", "txonly"} {
 		p := c.secondary("--num-procs=1", "--forward-mode", mode, "--eth-peer=7,02:00:00:00:00:07")
@@ -236,6 +237,7 @@ func TestProcsKilled(t *testing.T) {
 // TestProcsPrimaryKilled: secondaries of any kind end with an error, and a new primary has the same prefix and
 // interfaces.
 func TestProcsPrimaryKilled(t *testing.T) {
+	nettest.NeedFast(t)
 	for _, c := range []struct {
 		name string
 		end  func(p *process)
@@ -296,6 +298,7 @@ func startShowing(t *testing.T, ns *netns.NS) *process {
 
 // TestProcsShow: a secondary without a share shows what all have moved, and moves nothing.
 func TestProcsShow(t *testing.T) {
+	nettest.NeedFast(t)
 	run := startCable(t)
 	shows := startShowing(t, run.ns)
 	run.flows()
@@ -315,6 +318,7 @@ func TestProcsShow(t *testing.T) {
 
 // TestProcsHTTP: a secondary can serve the page and the metrics, of all that is counted on the ports.
 func TestProcsHTTP(t *testing.T) {
+	nettest.NeedFast(t)
 	run := startCable(t)
 	shows := start(t, run.ns, "run", "--proc-type=secondary", "--file-prefix=blue", "--json", "--stats-period=0.05", "--http=0")
 	shows.samples(1)
@@ -332,6 +336,7 @@ func TestProcsHTTP(t *testing.T) {
 
 // TestProcsNoTelemetry: with a file prefix, other processes can attach all the same.
 func TestProcsNoTelemetry(t *testing.T) {
+	nettest.NeedFast(t)
 	run := startCable(t, "--no-telemetry")
 	run.secondary("--num-procs=1").ended()
 	p := start(t, run.ns, "stats", "--file-prefix=blue")
@@ -341,6 +346,7 @@ func TestProcsNoTelemetry(t *testing.T) {
 
 // TestProcsAuto: the first is the primary, of which --vdev is, and the next a secondary.
 func TestProcsAuto(t *testing.T) {
+	nettest.NeedFast(t)
 	run := startCable(t, "--proc-type=auto", "--rxq=2", "--num-procs=2", "--proc-id=0")
 	p := start(t, run.ns, "run", "--json", "--file-prefix=blue", "--vdev=net_rtap0,iface=foo0", "--vdev=net_rtap1,iface=foo1",
 		"--proc-type=auto", "--rxq=2", "--num-procs=2", "--proc-id=1")
@@ -358,6 +364,7 @@ func TestProcsAuto(t *testing.T) {
 // TestProcsErrors: what does not go together is said, with the exit code of a command line that makes no sense where it
 // is one.
 func TestProcsErrors(t *testing.T) {
+	nettest.NeedFast(t)
 	run := startCable(t, "--rxq=2")
 	for _, c := range []struct {
 		args, want string
@@ -385,6 +392,7 @@ func TestProcsErrors(t *testing.T) {
 
 // TestProcsRest: without traffic all processes rest, also a primary whose queues are all leased, while another has traffic.
 func TestProcsRest(t *testing.T) {
+	nettest.NeedFast(t)
 	run := startCable(t, "--rxq=2")
 	for _, mode := range []rxMode{rxAdaptive, rxInterrupt} {
 		p := run.secondary("--num-procs=1", "--rx-mode", string(mode))
@@ -399,6 +407,7 @@ func TestProcsRest(t *testing.T) {
 
 // TestProcsOffloads: a secondary does not lose packets for want of offloads that the primary had no need of.
 func TestProcsOffloads(t *testing.T) {
+	nettest.NeedFast(t)
 	run := startCable(t, "--forward-mode=rxonly", "--enable-lro")
 	p := start(t, run.ns, "run", "--proc-type=secondary", "--file-prefix=blue", "--num-procs=1", "--duration=5")
 	p.wait(exitUsage)

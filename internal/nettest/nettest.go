@@ -38,6 +38,15 @@ func Scale(n int) int { return max(n/scale, 1) }
 // RTAP_TEST_SCALE, up to ten minutes.
 func Bound(d time.Duration) time.Duration { return min(d*time.Duration(scale), 10*time.Minute) }
 
+// NeedFast leaves a test out on a slow, emulated machine, which is there to try other kernels: for what is the same with
+// all of them and takes long.
+func NeedFast(t testing.TB) {
+	t.Helper()
+	if scale > 1 {
+		t.Skip("a slow machine leaves to fast ones what is the same with every kernel")
+	}
+}
+
 // CI reports whether the tests must run rather than skip.
 func CI() bool { return os.Getenv("CI") == "true" }
 
