@@ -45,6 +45,10 @@ var portXStats = []xstat[Stats]{
 		func(s *Stats) uint64 { return s.RxNoMbuf }},
 }
 
+// NumPortXStats is how many of what XStats begins with are of the whole port: those that DPDK's ethdev gives every
+// port by itself, in this order (eth_dev_get_xstats_basic_count, without those of queues).
+func NumPortXStats() int { return len(portXStats) }
+
 // rxBasicXStats and txBasicXStats are those that ethdev has for every queue.
 var (
 	rxBasicXStats = []xstat[rxView]{

@@ -26,6 +26,21 @@ func TestXStatsGolden(t *testing.T) {
 	}
 }
 
+// TestNumPortXStats: that many names are not of a queue, and they come first, as ethdev has them.
+func TestNumPortXStats(t *testing.T) {
+	d := &Device{pairs: make([]*pair, 2)}
+	names, err := d.XStatNames()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, name := range names {
+		ofQueue := strings.HasPrefix(name, "rx_q") || strings.HasPrefix(name, "tx_q")
+		if ofQueue != (i >= NumPortXStats()) {
+			t.Errorf("id %d, %s: of a queue: %v; the port has the first %d", i, name, ofQueue, NumPortXStats())
+		}
+	}
+}
+
 // TestXStatsDocument: docs/xstats.md says of each statistic what it counts.
 func TestXStatsDocument(t *testing.T) {
 	var b bytes.Buffer
