@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/rtap-project/rtap/internal/epoll"
+	"github.com/rtap-project/rtap/internal/tuntap"
 )
 
 // Rx interrupts are epoll(7) on the queue's descriptor. While interrupts are off the kernel's senders find nobody
@@ -127,6 +128,18 @@ func (i *rxIntr) release() error {
 		err = errors.Join(err, single.Close())
 	}
 	return err
+}
+
+// Waiting reports whether a packet waits in the kernel for this queue: poll(2), without waiting. The kernel does not
+// tell how many (rte_eth_rx_queue_count, rte_eth_rx_descriptor_status). It is false of a queue whose port is stopped
+// or gone, that is released, or in which another goroutine is in a burst, and that goroutine's burst is 0 packets if
+// it comes at the same moment: call it where you call Burst. Nothing is allocated.
+func (q *RxQueue) Waiting() bool {
+	if !q.gate.enter() {
+		return false
+	}
+	defer q.gate.leave()
+	return tuntap.Readable(q.intr.fd)
 }
 
 // Wait parks the goroutine until a packet is there (or was, when it looked). It holds no thread meanwhile. It

@@ -92,6 +92,67 @@ func TestWait(t *testing.T) {
 	})
 }
 
+// TestWaiting: a queue says that a packet waits while one does and only then, without taking it: not those of other
+// queues, of a stopped port, or of a released queue.
+func TestWaiting(t *testing.T) {
+	eachEngine(t, func(t *testing.T, e Engine) {
+		p := startPort(t, Config{Engine: e, Queues: 2})
+		p.capturer()
+		p.send(1, flow(1, 64)) // the kernel answers a flow where it came from
+		p.captured(1)
+		for i := range 3 {
+			wantWaiting(t, p, false, false)
+			p.inject(flow(1, 64), flow(1, 64))
+			wantWaiting(t, p, false, true)
+			wantWaiting(t, p, false, true)
+			if got := p.receive(2); got[0].queue != 1 {
+				t.Fatalf("round %d: packets for queue 1 came on queue %d", i, got[0].queue)
+			}
+		}
+		p.inject(flow(1, 64))
+		q := p.RxQueue(1)
+		wantNoAllocs(t, "Waiting", 100, func() { q.Waiting() })
+		must(t, p.Stop())
+		wantWaiting(t, p, false, false)
+		must(t, p.ReleaseRxQueue(1))
+		if q.Waiting() {
+			t.Error("a packet waits in a queue that is released")
+		}
+	})
+}
+
+func wantWaiting(t testing.TB, p *port, want ...bool) {
+	t.Helper()
+	for i, w := range want {
+		if got := p.RxQueue(i).Waiting(); got != w {
+			t.Fatalf("queue %d: a packet waits: %v, want %v", i, got, w)
+		}
+	}
+}
+
+// TestWaitingRacesRelease: asking while the queue is stopped, released and set up anew harms nothing.
+func TestWaitingRacesRelease(t *testing.T) {
+	p := startPort(t, Config{})
+	var done atomic.Bool
+	asked := start(func() error {
+		for !done.Load() {
+			if q := p.RxQueue(0); q != nil {
+				q.Waiting()
+			}
+		}
+		return nil
+	})
+	for range nettest.Scale(20) {
+		must(t, p.Stop())
+		must(t, p.ReleaseRxQueue(0))
+		must(t, p.SetupRxQueue(0, RxConfig{}))
+		must(t, p.Device.Start())
+	}
+	done.Store(true)
+	must(t, ended(t, asked))
+	p.exchange()
+}
+
 // waitPacket waits until there is a packet in one of p's queues, and takes it. A wait may end for nothing.
 func waitPacket(t testing.TB, w *RxWaiter, p *port) received {
 	t.Helper()

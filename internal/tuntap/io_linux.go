@@ -4,6 +4,7 @@ package tuntap
 
 import (
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -44,4 +45,11 @@ func io(trap uintptr, fd int, a, b uintptr) (int, syscall.Errno) {
 			return int(n), errno
 		}
 	}
+}
+
+// Readable reports whether a frame waits in fd. It never waits, and tells the scheduler nothing.
+func Readable(fd int) bool {
+	p, now := unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}, unix.Timespec{}
+	n, _, errno := syscall.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&p)), 1, uintptr(unsafe.Pointer(&now)), 0, 0, 0)
+	return errno == 0 && n == 1 && p.Revents&unix.POLLIN != 0
 }

@@ -67,3 +67,6 @@ func Readv(fd int, iov, cnt uintptr) (int, syscall.Errno) { return 0, syscall.EN
 
 // Writev fails with ENOSYS.
 func Writev(fd int, iov, cnt uintptr) (int, syscall.Errno) { return 0, syscall.ENOSYS }
+
+// Readable is false.
+func Readable(fd int) bool { return false }
