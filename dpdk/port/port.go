@@ -11,12 +11,13 @@ import (
 
 // Ports are the plugin's ports in this process.
 type Ports struct {
-	host Host
+	host  Host
+	table table
 }
 
 // New makes room for ports with the numbers 0 to max-1.
 func New(host Host, lcores, max int, version string) *Ports {
-	return &Ports{host: host}
+	return &Ports{host: host, table: make(table, max)}
 }
 
 // Probe opens a port. args are devargs without the name. A secondary's port gets its queues by OpJoin.
@@ -32,15 +33,3 @@ func (p *Ports) Remove(port uint16) int32 { return -int32(syscall.ENOTSUP) }
 func (p *Ports) Call(op Op, port uint16, arg unsafe.Pointer, len uint32) int32 {
 	return -int32(syscall.ENOTSUP)
 }
-
-// Rx is rte_eth_rx_burst.
-func (p *Ports) Rx(port, queue uint16, bufs unsafe.Pointer, n uint16) uint16 { return 0 }
-
-// Tx is rte_eth_tx_burst.
-func (p *Ports) Tx(port, queue uint16, bufs unsafe.Pointer, n uint16) uint16 { return 0 }
-
-// Prepare is rte_eth_tx_prepare; the error is in the upper half of what it returns.
-func (p *Ports) Prepare(port, queue uint16, bufs unsafe.Pointer, n uint16) int32 { return int32(n) }
-
-// Waiting says whether the kernel has a packet for the queue.
-func (p *Ports) Waiting(port, queue uint16) bool { return false }
