@@ -58,6 +58,7 @@ func rtapInit(lcores, maxPorts uint32, version *C.char) int32 {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	ports = port.New(host{}, int(lcores), int(maxPorts), C.GoString(version))
+	ports.TakeRuntime()
 	return 0
 }
 
