@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What Go takes for granted of DPDK: a version where it is otherwise does not compile. The lists have Go's
+ * name, DPDK's and the value; a test checks that none of Go's is left out (layout_test.go in ../test).
+ */
+#ifndef RTAP_LAYOUT_H
+#define RTAP_LAYOUT_H
+
+#include <stddef.h>
+
+#include <rte_ethdev.h>
+#include <rte_mbuf.h>
+#include <rte_mbuf_ptype.h>
+
+/* struct rte_mbuf: mbuf.Mbuf */
+#define RTAP_FIELDS(X) \
+	X(buf_addr, 0) X(data_off, 16) X(refcnt, 18) X(nb_segs, 20) X(port, 22) X(ol_flags, 24) \
+	X(packet_type, 32) X(pkt_len, 36) X(data_len, 40) X(vlan_tci, 42) X(hash, 44) X(vlan_tci_outer, 52) \
+	X(buf_len, 54) X(pool, 56) X(next, 64) X(tx_offload, 72) X(shinfo, 80) X(priv_size, 88) \
+	X(timesync, 90) X(dynfield1, 92)
+
+/* Bits of ol_flags: package mbuf's Rx... and Tx... */
+#define RTAP_FLAGS(X) \
+	X(RxVLAN, RTE_MBUF_F_RX_VLAN, 0x1) \
+	X(RxRSSHash, RTE_MBUF_F_RX_RSS_HASH, 0x2) \
+	X(RxL4CksumBad, RTE_MBUF_F_RX_L4_CKSUM_BAD, 0x8) \
+	X(RxIPCksumBad, RTE_MBUF_F_RX_IP_CKSUM_BAD, 0x10) \
+	X(RxVLANStripped, RTE_MBUF_F_RX_VLAN_STRIPPED, 0x40) \
+	X(RxIPCksumGood, RTE_MBUF_F_RX_IP_CKSUM_GOOD, 0x80) \
+	X(RxL4CksumGood, RTE_MBUF_F_RX_L4_CKSUM_GOOD, 0x100) \
+	X(RxQinQStripped, RTE_MBUF_F_RX_QINQ_STRIPPED, 0x8000) \
+	X(RxLRO, RTE_MBUF_F_RX_LRO, 0x10000) \
+	X(RxQinQ, RTE_MBUF_F_RX_QINQ, 0x100000) \
+	X(RxOuterL4CksumBad, RTE_MBUF_F_RX_OUTER_L4_CKSUM_BAD, 0x200000) \
+	X(RxOuterL4CksumGood, RTE_MBUF_F_RX_OUTER_L4_CKSUM_GOOD, 0x400000) \
+	X(RxL4CksumNone, RTE_MBUF_F_RX_L4_CKSUM_NONE, 0x108) \
+	X(RxL4CksumMask, RTE_MBUF_F_RX_L4_CKSUM_MASK, 0x108) \
+	X(RxIPCksumMask, RTE_MBUF_F_RX_IP_CKSUM_MASK, 0x90) \
+	X(RxOuterL4CksumInvalid, RTE_MBUF_F_RX_OUTER_L4_CKSUM_INVALID, 0x600000) \
+	X(RxOuterL4CksumMask, RTE_MBUF_F_RX_OUTER_L4_CKSUM_MASK, 0x600000) \
+	X(TxOuterUDPCksum, RTE_MBUF_F_TX_OUTER_UDP_CKSUM, 0x20000000000) \
+	X(TxUDPSeg, RTE_MBUF_F_TX_UDP_SEG, 0x40000000000) \
+	X(TxTunnelVXLAN, RTE_MBUF_F_TX_TUNNEL_VXLAN, 0x200000000000) \
+	X(TxTunnelGRE, RTE_MBUF_F_TX_TUNNEL_GRE, 0x400000000000) \
+	X(TxTunnelIPIP, RTE_MBUF_F_TX_TUNNEL_IPIP, 0x600000000000) \
+	X(TxTunnelGENEVE, RTE_MBUF_F_TX_TUNNEL_GENEVE, 0x800000000000) \
+	X(TxTunnelIP, RTE_MBUF_F_TX_TUNNEL_IP, 0x1a00000000000) \
+	X(TxTunnelUDP, RTE_MBUF_F_TX_TUNNEL_UDP, 0x1c00000000000) \
+	X(TxTunnelMask, RTE_MBUF_F_TX_TUNNEL_MASK, 0x1e00000000000) \
+	X(TxQinQ, RTE_MBUF_F_TX_QINQ, 0x2000000000000) \
+	X(TxTCPSeg, RTE_MBUF_F_TX_TCP_SEG, 0x4000000000000) \
+	X(TxTCPCksum, RTE_MBUF_F_TX_TCP_CKSUM, 0x10000000000000) \
+	X(TxSCTPCksum, RTE_MBUF_F_TX_SCTP_CKSUM, 0x20000000000000) \
+	X(TxUDPCksum, RTE_MBUF_F_TX_UDP_CKSUM, 0x30000000000000) \
+	X(TxL4Mask, RTE_MBUF_F_TX_L4_MASK, 0x30000000000000) \
+	X(TxIPCksum, RTE_MBUF_F_TX_IP_CKSUM, 0x40000000000000) \
+	X(TxIPv4, RTE_MBUF_F_TX_IPV4, 0x80000000000000) \
+	X(TxIPv6, RTE_MBUF_F_TX_IPV6, 0x100000000000000) \
+	X(TxVLAN, RTE_MBUF_F_TX_VLAN, 0x200000000000000) \
+	X(TxOuterIPCksum, RTE_MBUF_F_TX_OUTER_IP_CKSUM, 0x400000000000000) \
+	X(TxOuterIPv4, RTE_MBUF_F_TX_OUTER_IPV4, 0x800000000000000) \
+	X(TxOuterIPv6, RTE_MBUF_F_TX_OUTER_IPV6, 0x1000000000000000)
+
+/* Packet types: package mbuf's PType... */
+#define RTAP_PTYPES(X) \
+	X(PTypeL2Ether, RTE_PTYPE_L2_ETHER, 0x1) \
+	X(PTypeL2EtherARP, RTE_PTYPE_L2_ETHER_ARP, 0x3) \
+	X(PTypeL2EtherVLAN, RTE_PTYPE_L2_ETHER_VLAN, 0x6) \
+	X(PTypeL2EtherQinQ, RTE_PTYPE_L2_ETHER_QINQ, 0x7) \
+	X(PTypeL3IPv4, RTE_PTYPE_L3_IPV4, 0x10) \
+	X(PTypeL3IPv4Ext, RTE_PTYPE_L3_IPV4_EXT, 0x30) \
+	X(PTypeL3IPv6, RTE_PTYPE_L3_IPV6, 0x40) \
+	X(PTypeL3IPv6Ext, RTE_PTYPE_L3_IPV6_EXT, 0xc0) \
+	X(PTypeL4TCP, RTE_PTYPE_L4_TCP, 0x100) \
+	X(PTypeL4UDP, RTE_PTYPE_L4_UDP, 0x200) \
+	X(PTypeL4Frag, RTE_PTYPE_L4_FRAG, 0x300) \
+	X(PTypeL4SCTP, RTE_PTYPE_L4_SCTP, 0x400) \
+	X(PTypeL4ICMP, RTE_PTYPE_L4_ICMP, 0x500) \
+	X(PTypeL4Nonfrag, RTE_PTYPE_L4_NONFRAG, 0x600) \
+	X(PTypeL4IGMP, RTE_PTYPE_L4_IGMP, 0x700) \
+	X(PTypeTunnelIP, RTE_PTYPE_TUNNEL_IP, 0x1000) \
+	X(PTypeTunnelGRE, RTE_PTYPE_TUNNEL_GRE, 0x2000) \
+	X(PTypeTunnelVXLAN, RTE_PTYPE_TUNNEL_VXLAN, 0x3000) \
+	X(PTypeTunnelNVGRE, RTE_PTYPE_TUNNEL_NVGRE, 0x4000) \
+	X(PTypeTunnelGENEVE, RTE_PTYPE_TUNNEL_GENEVE, 0x5000) \
+	X(PTypeInnerL2Ether, RTE_PTYPE_INNER_L2_ETHER, 0x10000) \
+	X(PTypeInnerL2EtherVLAN, RTE_PTYPE_INNER_L2_ETHER_VLAN, 0x20000) \
+	X(PTypeInnerL2EtherQinQ, RTE_PTYPE_INNER_L2_ETHER_QINQ, 0x30000) \
+	X(PTypeInnerL3IPv4, RTE_PTYPE_INNER_L3_IPV4, 0x100000) \
+	X(PTypeInnerL3IPv4Ext, RTE_PTYPE_INNER_L3_IPV4_EXT, 0x200000) \
+	X(PTypeInnerL3IPv6, RTE_PTYPE_INNER_L3_IPV6, 0x300000) \
+	X(PTypeInnerL3IPv6Ext, RTE_PTYPE_INNER_L3_IPV6_EXT, 0x500000) \
+	X(PTypeInnerL4TCP, RTE_PTYPE_INNER_L4_TCP, 0x1000000) \
+	X(PTypeInnerL4UDP, RTE_PTYPE_INNER_L4_UDP, 0x2000000) \
+	X(PTypeInnerL4Frag, RTE_PTYPE_INNER_L4_FRAG, 0x3000000) \
+	X(PTypeInnerL4SCTP, RTE_PTYPE_INNER_L4_SCTP, 0x4000000) \
+	X(PTypeInnerL4ICMP, RTE_PTYPE_INNER_L4_ICMP, 0x5000000) \
+	X(PTypeInnerL4Nonfrag, RTE_PTYPE_INNER_L4_NONFRAG, 0x6000000)
+
+#define RTAP_PTYPE_MASKS(X) \
+	X(PTypeL2Mask, RTE_PTYPE_L2_MASK, 0xf) \
+	X(PTypeL3Mask, RTE_PTYPE_L3_MASK, 0xf0) \
+	X(PTypeL4Mask, RTE_PTYPE_L4_MASK, 0xf00) \
+	X(PTypeTunnelMask, RTE_PTYPE_TUNNEL_MASK, 0xf000) \
+	X(PTypeInnerL2Mask, RTE_PTYPE_INNER_L2_MASK, 0xf0000) \
+	X(PTypeInnerL3Mask, RTE_PTYPE_INNER_L3_MASK, 0xf00000) \
+	X(PTypeInnerL4Mask, RTE_PTYPE_INNER_L4_MASK, 0xf000000)
+
+/* Bits of offloads: package rtap's RxOffload... and TxOffload... */
+#define RTAP_OFFLOADS(X) \
+	X(RxOffloadVLANStrip, RTE_ETH_RX_OFFLOAD_VLAN_STRIP, 0x1) \
+	X(RxOffloadIPv4Cksum, RTE_ETH_RX_OFFLOAD_IPV4_CKSUM, 0x2) \
+	X(RxOffloadUDPCksum, RTE_ETH_RX_OFFLOAD_UDP_CKSUM, 0x4) \
+	X(RxOffloadTCPCksum, RTE_ETH_RX_OFFLOAD_TCP_CKSUM, 0x8) \
+	X(RxOffloadTCPLRO, RTE_ETH_RX_OFFLOAD_TCP_LRO, 0x10) \
+	X(RxOffloadQinQStrip, RTE_ETH_RX_OFFLOAD_QINQ_STRIP, 0x20) \
+	X(RxOffloadScatter, RTE_ETH_RX_OFFLOAD_SCATTER, 0x2000) \
+	X(RxOffloadChecksum, RTE_ETH_RX_OFFLOAD_CHECKSUM, 0xe) \
+	X(TxOffloadVLANInsert, RTE_ETH_TX_OFFLOAD_VLAN_INSERT, 0x1) \
+	X(TxOffloadIPv4Cksum, RTE_ETH_TX_OFFLOAD_IPV4_CKSUM, 0x2) \
+	X(TxOffloadUDPCksum, RTE_ETH_TX_OFFLOAD_UDP_CKSUM, 0x4) \
+	X(TxOffloadTCPCksum, RTE_ETH_TX_OFFLOAD_TCP_CKSUM, 0x8) \
+	X(TxOffloadTCPTSO, RTE_ETH_TX_OFFLOAD_TCP_TSO, 0x20) \
+	X(TxOffloadUDPTSO, RTE_ETH_TX_OFFLOAD_UDP_TSO, 0x40) \
+	X(TxOffloadOuterIPv4Cksum, RTE_ETH_TX_OFFLOAD_OUTER_IPV4_CKSUM, 0x80) \
+	X(TxOffloadQinQInsert, RTE_ETH_TX_OFFLOAD_QINQ_INSERT, 0x100) \
+	X(TxOffloadVXLANTnlTSO, RTE_ETH_TX_OFFLOAD_VXLAN_TNL_TSO, 0x200) \
+	X(TxOffloadGENEVETnlTSO, RTE_ETH_TX_OFFLOAD_GENEVE_TNL_TSO, 0x1000) \
+	X(TxOffloadMultiSegs, RTE_ETH_TX_OFFLOAD_MULTI_SEGS, 0x8000) \
+	X(TxOffloadUDPTnlTSO, RTE_ETH_TX_OFFLOAD_UDP_TNL_TSO, 0x40000) \
+	X(TxOffloadOuterUDPCksum, RTE_ETH_TX_OFFLOAD_OUTER_UDP_CKSUM, 0x100000)
+
+#define RTAP_NAME_(go, dpdk, value) dpdk,
+#define RTAP_AT_(field, place) _Static_assert(offsetof(struct rte_mbuf, field) == (place), "rte_mbuf." #field);
+#define RTAP_IS_(go, dpdk, value) _Static_assert((dpdk) == (value), #dpdk " is not what Go has as " #go);
+
+_Static_assert(sizeof(struct rte_mbuf) == 128, "rte_mbuf");
+RTAP_FIELDS(RTAP_AT_)
+RTAP_FLAGS(RTAP_IS_)
+RTAP_PTYPES(RTAP_IS_)
+RTAP_PTYPE_MASKS(RTAP_IS_)
+RTAP_OFFLOADS(RTAP_IS_)
+
+#endif
