@@ -397,7 +397,8 @@ func (d *Device) interrupts(running bool) error {
 
 // Stop brings the link down and ends the flow of packets (rte_eth_dev_stop).
 // Packets that wait in the kernel's queues are dropped. Bursts that run are
-// waited for; later ones return 0. Stopping a stopped port does nothing. While other
+// waited for; later ones return 0. The queues' mbufs go back to their memory: a stopped port
+// holds none. Stopping a stopped port does nothing. While other
 // processes have leased queues it is ErrLeased, which names them: see Revoke.
 func (d *Device) Stop() error {
 	d.mu.Lock()
@@ -420,6 +421,7 @@ func (d *Device) stop() error {
 	for _, p := range d.pairs {
 		p.rx.gate.shut()
 		p.tx.gate.shut()
+		p.rx.rest()
 	}
 	err := d.locate()
 	if err == nil {

@@ -173,13 +173,14 @@ func (q *RxQueue) drain() {
 	q.filled, q.spare = 0, q.spare[:0]
 }
 
-// rest gives everything back while another process polls the queue. The gate is shut.
+// rest gives everything back while the port is stopped, or another process polls the queue. The gate is shut.
 func (q *RxQueue) rest() {
 	q.drain()
 	if q.cache != nil {
 		q.cache.Flush()
 	}
 	q.expect, q.idle = 1, 0
+	q.showWindow()
 }
 
 func (q *RxQueue) close() error {
