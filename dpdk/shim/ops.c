@@ -37,6 +37,7 @@ static int dev_infos_get(struct rte_eth_dev *dev, struct rte_eth_dev_info *info)
 	return 0;
 }
 
+/* -1 if it is as it was. */
 int rtap_link_update(struct rte_eth_dev *dev, int wait __rte_unused)
 {
 	struct rtap_link l = { 0 };
@@ -104,7 +105,8 @@ static int dev_start(struct rte_eth_dev *dev)
 	}
 	dev->data->scattered_rx = s.scattered;
 	set_queue_states(dev, RTE_ETH_QUEUE_STATE_STARTED);
-	return rtap_link_update(dev, 0) < 0 ? -EIO : 0;
+	rtap_link_update(dev, 0);
+	return 0;
 }
 
 static int set_link_up(struct rte_eth_dev *dev)
@@ -261,6 +263,7 @@ int rtap_dev_close(struct rte_eth_dev *dev)
 	int err;
 
 	rtap_intr_stop(dev);
+	rtap_event_cancel(dev);
 	err = RTAP_GO(-ENOTSUP, rtapRemove(dev->data->port_id));
 	rtap_event_cancel(dev);
 	if (rte_eal_process_type() == RTE_PROC_PRIMARY) {
