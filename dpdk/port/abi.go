@@ -85,11 +85,11 @@ type MAC struct{ Addr [6]byte }
 // Info is struct rtap_info.
 type Info struct {
 	MinRxBuf, MaxRxPktLen, MinMTU, MaxMTU, MaxQueues, MaxLRO, IfIndex uint32
-	DescMin, DescMax, SegMax, Ring, Burst                              uint32
-	RxCapa, TxCapa                                                     uint64
-	MTU                                                                uint32
-	MAC                                                                [6]byte
-	_                                                                  [2]byte
+	DescMin, DescMax, SegMax, Ring, Burst                             uint32
+	RxCapa, TxCapa                                                    uint64
+	MTU                                                               uint32
+	MAC                                                               [6]byte
+	_                                                                 [2]byte
 }
 
 // QStats is how many queues Stats has: RTAP_QSTATS.

@@ -24,7 +24,11 @@ const (
 	inSecondary       // for the secondary itself; what it asks of the primary is done there
 	unlocked          // may be called while another control call waits for something
 	closedToo         // of a port that is closed already there is nothing to do
+	noPort            // it is about none
 )
+
+// opProbe stands for Probe in messages.
+const opProbe Op = 0
 
 // with makes the handler of an operation whose argument is a T.
 func with[T any](name string, w where, f func(e *eth, arg *T) error) handler {
@@ -53,7 +57,8 @@ func list[T any](name string, w where, f func(e *eth, out []T) (int, error)) han
 }
 
 // handlers are the operations, by number.
-var handlers = [OpRuntime + 1]handler{
+var handlers = [...]handler{
+	opProbe:       {name: "probe"},
 	OpConfigure:   with("configure", inPrimary, (*eth).configure),
 	OpRxSetup:     with("set up rx queue of", inPrimary, (*eth).setupRx),
 	OpTxSetup:     with("set up tx queue of", inPrimary, (*eth).setupTx),
@@ -81,49 +86,59 @@ var handlers = [OpRuntime + 1]handler{
 	OpIsRemoved: {"look for", inPrimary | unlocked, 0, 0, func(e *eth, _ unsafe.Pointer, _ int) (int32, error) {
 		return e.isRemoved(), nil
 	}},
+	OpRuntime: with("describe the runtime", noPort, (*eth).runtime),
 }
 
 // Call does what an ethdev callback asks for. arg points to the struct that belongs to op and what follows
 // it, len bytes in all. It returns 0, or what op says, or -errno.
 func (p *Ports) Call(op Op, port uint16, arg unsafe.Pointer, len uint32) (result int32) {
-	what := fmt.Sprintf("operation %d on port %d", op, port)
-	defer p.recovered(what, &result)
-	if op == OpRuntime {
-		return p.errno(what, p.runtimeOf(arg, len))
-	}
-	h, elems, err := lookUp(op, arg, uintptr(len))
+	defer p.recovered(op, port, &result)
+	n, err := p.call(op, port, arg, uintptr(len))
 	if err != nil {
-		return p.errno(what, err)
-	}
-	e := p.port(port)
-	switch {
-	case e == nil && h.where&closedToo != 0:
-		return 0
-	case e == nil:
-		return p.errno(fmt.Sprintf("%s port %d", h.name, port), fmt.Errorf("no such port: %w", syscall.ENODEV))
-	}
-	n, err := e.call(h, arg, elems)
-	if h.where&unlocked == 0 {
-		p.runtime.tidy(op == OpClose && p.isEmpty())
-	}
-	if err != nil {
-		return p.errno(h.name+" "+e.name, err)
+		return p.failed(op, port, err)
 	}
 	return n
 }
 
+func (p *Ports) call(op Op, port uint16, arg unsafe.Pointer, len uintptr) (int32, error) {
+	h, elems, err := lookUp(op, arg, len)
+	if err != nil {
+		return 0, err
+	}
+	e := p.port(port)
+	switch {
+	case h.where&noPort != 0:
+		return h.do(&eth{ports: p}, arg, elems)
+	case e != nil:
+	case h.where&closedToo != 0:
+		return 0, nil
+	default:
+		return 0, fmt.Errorf("no such port: %w", syscall.ENODEV)
+	}
+	if h.where&unlocked == 0 {
+		defer func() { p.runtime.tidy(op == OpClose && p.isEmpty()) }()
+	}
+	return e.call(h, arg, elems)
+}
+
+// handler is op's; what is none has no function.
+func (op Op) handler() *handler {
+	if int64(op) < int64(len(handlers)) {
+		return &handlers[op]
+	}
+	return &handlers[0]
+}
+
 // lookUp finds the handler of op and how many elements follow the struct at arg, len bytes in all.
 func lookUp(op Op, arg unsafe.Pointer, len uintptr) (h *handler, elems int, err error) {
-	if int(op) < cap(handlers[:]) {
-		h = &handlers[op]
-	}
+	h = op.handler()
 	switch {
-	case h == nil || h.do == nil:
+	case h.do == nil:
 		return nil, 0, fmt.Errorf("no such operation: %w", syscall.ENOTSUP)
 	case h.size == 0:
 		return h, 0, nil
 	case arg == nil || len < h.size || h.each == 0 && len != h.size:
-		return nil, 0, fmt.Errorf("%s: argument of %d bytes, want %d: %w", h.name, len, h.size, syscall.EINVAL)
+		return nil, 0, fmt.Errorf("argument of %d bytes, want %d: %w", len, h.size, syscall.EINVAL)
 	case h.each == 0:
 		return h, 0, nil
 	}

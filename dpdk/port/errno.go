@@ -48,20 +48,28 @@ func errnoOf(err error) syscall.Errno {
 	return syscall.EIO
 }
 
-// errno logs err, of which a number is all that DPDK gets to see.
-func (p *Ports) errno(what string, err error) int32 {
-	if err == nil {
-		return 0
-	}
-	errno := errnoOf(err)
-	p.host.Log(LevelErr, fmt.Sprintf("%s: %v", what, err))
-	return -int32(errno)
+// failed logs the error of an operation, of which a number is all that DPDK gets to see.
+func (p *Ports) failed(op Op, port uint16, err error) int32 {
+	p.host.Log(LevelErr, fmt.Sprintf("%s: %v", p.describe(op, port), err))
+	return -int32(errnoOf(err))
 }
 
 // recovered turns a panic into an error: a control call of ours must not end the application.
-func (p *Ports) recovered(what string, result *int32) {
+func (p *Ports) recovered(op Op, port uint16, result *int32) {
 	if r := recover(); r != nil {
-		p.host.Log(LevelErr, fmt.Sprintf("%s: panic: %v\n%s", what, r, debug.Stack()))
+		p.host.Log(LevelErr, fmt.Sprintf("%s: panic: %v\n%s", p.describe(op, port), r, debug.Stack()))
 		*result = -int32(syscall.EFAULT)
 	}
+}
+
+// describe says in a log line what was asked for.
+func (p *Ports) describe(op Op, port uint16) string {
+	what, who := op.handler().name, fmt.Sprintf("port %d", port)
+	if what == "" {
+		what = fmt.Sprintf("operation %d on", op)
+	}
+	if e := p.port(port); e != nil {
+		who = e.name
+	}
+	return what + " " + who
 }

@@ -3,13 +3,10 @@
 package port
 
 import (
-	"fmt"
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
 	"sync"
-	"syscall"
-	"unsafe"
 )
 
 // Go in a process whose lcores poll:
@@ -84,17 +81,15 @@ func read(name string) uint64 {
 	return sample[0].Value.Uint64()
 }
 
-// runtimeOf does OpRuntime. It stops nothing.
-func (p *Ports) runtimeOf(arg unsafe.Pointer, len uint32) error {
-	if want := unsafe.Sizeof(Runtime{}); arg == nil || uintptr(len) != want {
-		return fmt.Errorf("argument of %d bytes, want %d: %w", len, want, syscall.EINVAL)
-	}
-	p.runtime.mu.Lock()
-	defer p.runtime.mu.Unlock()
-	debug.ReadGCStats(&p.runtime.pauses)
-	*(*Runtime)(arg) = Runtime{
+// runtime does OpRuntime. It stops nothing.
+func (e *eth) runtime(out *Runtime) error {
+	r := &e.ports.runtime
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	debug.ReadGCStats(&r.pauses)
+	*out = Runtime{
 		GCs:        read("/gc/cycles/total:gc-cycles"),
-		PauseNs:    uint64(p.runtime.pauses.PauseTotal),
+		PauseNs:    uint64(r.pauses.PauseTotal),
 		HeapBytes:  read("/memory/classes/heap/objects:bytes"),
 		Goroutines: read("/sched/goroutines:goroutines"),
 		Threads:    read("/sched/threads/total:threads"),

@@ -54,7 +54,15 @@ func (e *eth) setLink(u *U32) error {
 func (e *eth) setPromiscuous(u *U32) error  { return e.dev.SetPromiscuous(u.V != 0) }
 func (e *eth) setAllMulticast(u *U32) error { return e.dev.SetAllMulticast(u.V != 0) }
 func (e *eth) setMAC(m *MAC) error          { return e.dev.SetMAC(m.Addr[:]) }
-func (e *eth) setMTU(u *U32) error          { return e.dev.SetMTU(int(u.V)) }
+
+// setMTU does rte_eth_dev_set_mtu, also while packets flow. From then on the application has a wish.
+func (e *eth) setMTU(u *U32) error {
+	err := e.dev.SetMTU(int(u.V))
+	if err == nil {
+		e.mtu = 0
+	}
+	return err
+}
 
 // info does the callback dev_infos_get.
 func (e *eth) info(out *Info) error {

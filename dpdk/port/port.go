@@ -38,7 +38,7 @@ type eth struct {
 	mu   sync.Mutex   // one control call at a time
 	dev  *rtap.Device // nil in a secondary
 	conf Conf         // as of OpConfigure, less what was no wish
-	mtu  int          // that the device arguments ask for, 0: none
+	mtu  uint32       // that the device arguments ask for; 0 if they do not, or the application does by now
 	last lastLink
 
 	rx, tx []queueNote // by queue; under Ports.mu
@@ -54,9 +54,12 @@ func New(host Host, lcores, max int, version string) *Ports {
 
 // Probe opens a port. args are devargs without the name. A secondary's port gets its queues by OpJoin.
 func (p *Ports) Probe(port uint16, name, args string, secondary bool) (result int32) {
-	defer p.recovered("probe "+name, &result)
+	defer p.recovered(opProbe, port, &result)
 	defer p.runtime.tidy(false)
-	return p.errno("probe "+name, p.probe(port, name, args, secondary))
+	if err := p.probe(port, name, args, secondary); err != nil {
+		return p.failed(opProbe, port, fmt.Errorf("%s: %w", name, err))
+	}
+	return 0
 }
 
 func (p *Ports) probe(port uint16, name, args string, secondary bool) error {
@@ -90,7 +93,7 @@ func (e *eth) open(args string) error {
 	if e.dev, err = rtap.Open(cfg); err != nil {
 		return err
 	}
-	e.mtu = cfg.MTU
+	e.mtu = uint32(cfg.MTU)
 	e.link() // what is known should the interface go at once
 	e.listen()
 	return nil

@@ -57,8 +57,12 @@ func (e *eth) wishes(c Conf) Conf {
 	if c.RxOffloads&rtap.RxOffloadTCPLRO == 0 || c.MaxLRO == cmp.Or(c.MTU, mtuDefault)+frameOverhead {
 		c.MaxLRO = 0
 	}
-	if c.MTU == mtuDefault && e.mtu != 0 {
-		c.MTU = uint32(e.mtu) // the device arguments do ask for one
+	switch c.MTU {
+	case 0:
+	case mtuDefault:
+		c.MTU = cmp.Or(e.mtu, mtuDefault)
+	default:
+		e.mtu = 0
 	}
 	return c
 }
