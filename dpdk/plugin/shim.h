@@ -48,7 +48,7 @@ struct rtap_u32 {
 
 struct rtap_conf {
 	uint16_t rx_queues, tx_queues;
-	uint32_t mtu;			/* bytes; 0: as it is */
+	uint32_t mtu;			/* bytes; 0: as it is. Out: as it is now */
 	uint64_t rx_offloads, tx_offloads;
 	uint32_t max_lro;		/* bytes; 0: the default */
 	uint32_t rxq_intr;		/* the application wants Rx interrupts */

@@ -74,7 +74,7 @@ func TestInfo(t *testing.T) {
 	if (i.RxCapa|i.TxCapa)>>21 != 0 {
 		t.Errorf("offloads that DPDK has no name for: %#x, %#x", i.RxCapa, i.TxCapa)
 	}
-	if got, want := b.text(OpFWVersion, 0), "rtap "+rtap.Version+", DPDK 22.11.0"; got != want {
+	if got, want := b.text(OpFWVersion, 0), "rtap "+rtap.Version+", "; !strings.HasPrefix(got, want) || len(got) > 31 {
 		t.Errorf("version %q, want %q", got, want)
 	}
 }

@@ -78,9 +78,9 @@ func (e *eth) info(out *Info) error {
 	return nil
 }
 
-// version does the callback fw_version_get.
+// version does the callback fw_version_get. testpmd has room for 31 characters.
 func (e *eth) version(t *Text) error {
-	t.set("rtap " + rtap.Version + ", DPDK " + e.ports.version)
+	t.set("rtap " + rtap.Version + ", " + string(e.dev.Info().Engine))
 	return nil
 }
 

@@ -19,7 +19,6 @@ import (
 // Ports are the plugin's ports in this process.
 type Ports struct {
 	host    Host
-	version string // DPDK's
 	runtime runtimePolicy
 	table   table
 
@@ -48,7 +47,8 @@ type eth struct {
 
 // New makes room for ports with the numbers 0 to max-1, in a process of so many lcores. version is DPDK's.
 func New(host Host, lcores, max int, version string) *Ports {
-	return &Ports{host: host, version: version, runtime: runtimePolicy{lcores: lcores},
+	host.Log(LevelInfo, "rtap "+rtap.Version+" in "+version)
+	return &Ports{host: host, runtime: runtimePolicy{lcores: lcores},
 		table: make(table, max), ports: make([]atomic.Pointer[eth], max)}
 }
 

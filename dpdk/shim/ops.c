@@ -55,7 +55,6 @@ int rtap_link_update(struct rte_eth_dev *dev, int wait __rte_unused)
 static int dev_configure(struct rte_eth_dev *dev)
 {
 	const struct rte_eth_conf *conf = &dev->data->dev_conf;
-	struct rtap_info i = { 0 };
 	struct rtap_conf c = {
 		.rx_queues = dev->data->nb_rx_queues,
 		.tx_queues = dev->data->nb_tx_queues,
@@ -65,14 +64,11 @@ static int dev_configure(struct rte_eth_dev *dev)
 		.max_lro = conf->rxmode.max_lro_pkt_size,
 		.rxq_intr = conf->intr_conf.rxq,
 	};
-	int err = rtap_call(dev, RTAP_INFO, &i, sizeof(i));
+	int err = rtap_call(dev, RTAP_CONFIGURE, &c, sizeof(c));
 
-	if (err != 0)
-		return err;
-	/* ethdev's own default is no wish of the application's. */
-	if (c.max_lro == c.mtu + i.max_rx_pktlen - i.max_mtu)
-		c.max_lro = 0;
-	return rtap_call(dev, RTAP_CONFIGURE, &c, sizeof(c));
+	if (err == 0)
+		dev->data->mtu = c.mtu;
+	return err;
 }
 
 static void set_queue_states(struct rte_eth_dev *dev, uint8_t state)
