@@ -84,10 +84,14 @@ func rtapCall(op uint32, p uint16, arg unsafe.Pointer, len uint32) int32 {
 }
 
 //export rtapRx
-func rtapRx(p, queue uint16, bufs unsafe.Pointer, n uint16) uint16 { return ports.Rx(p, queue, bufs, n) }
+func rtapRx(p, queue uint16, bufs unsafe.Pointer, n uint16) uint16 {
+	return ports.Rx(p, queue, bufs, n)
+}
 
 //export rtapTx
-func rtapTx(p, queue uint16, bufs unsafe.Pointer, n uint16) uint16 { return ports.Tx(p, queue, bufs, n) }
+func rtapTx(p, queue uint16, bufs unsafe.Pointer, n uint16) uint16 {
+	return ports.Tx(p, queue, bufs, n)
+}
 
 //export rtapPrepare
 func rtapPrepare(p, queue uint16, bufs unsafe.Pointer, n uint16) int32 {

@@ -104,7 +104,8 @@ func (p *Ports) Prepare(port, queue uint16, bufs unsafe.Pointer, n uint16) int32
 			return int32(ready) | prepareErrno(err)<<16
 		}
 	}
-	return int32(syscall.ENODEV) << 16
+	noQueue := syscall.ENODEV // a variable: elsewhere than on Linux the constant does not fit
+	return int32(noQueue) << 16
 }
 
 func prepareErrno(err error) int32 {
