@@ -68,7 +68,7 @@ var handlers = [...]handler{
 	OpStop:        without("stop", inPrimary|closedToo, (*eth).stop),
 	OpClose:       without("close", inPrimary|inSecondary|closedToo, (*eth).close),
 	OpInfo:        with("describe", inPrimary, (*eth).info),
-	OpLink:        with("read link of", inPrimary, (*eth).readLink),
+	OpLink:        with("read link of", inPrimary|closedToo, (*eth).readLink),
 	OpLinkSet:     with("set link of", inPrimary, (*eth).setLink),
 	OpPromisc:     with("set promiscuous mode of", inPrimary, (*eth).setPromiscuous),
 	OpAllMulti:    with("set allmulticast of", inPrimary, (*eth).setAllMulticast),

@@ -23,7 +23,7 @@ import (
 // refused checks that an operation returned -want and that the log says all of parts.
 func (b *bench) refused(got int32, want syscall.Errno, parts ...string) {
 	b.t.Helper()
-	log := b.host.log()
+	log := b.host.log() + "\n"
 	if got != -int32(want) {
 		b.t.Errorf("%v, want %v; the log: %s", syscall.Errno(-got), want, log)
 	}
@@ -60,7 +60,11 @@ func TestCallUnknown(t *testing.T) {
 		b.refused(b.Call(op, 0, nil, 0), syscall.ENOTSUP, "no such operation")
 	}
 	for _, id := range []uint16{0, 31, 32, math.MaxUint16} {
-		b.refused(call(b, OpLink, id, new(Link)), syscall.ENODEV, "no such port")
+		b.refused(call(b, OpStats, id, new(Stats)), syscall.ENODEV, "no such port")
+	}
+	var l Link
+	if do(b, OpLink, 0, &l); l.Up != 0 {
+		t.Error("the link of a port that is closed is up")
 	}
 	for _, op := range []Op{OpRxRelease, OpTxRelease} {
 		do(b, op, 0, new(U32)) // ethdev does so after OpClose
@@ -90,7 +94,7 @@ func TestSecondaryOps(t *testing.T) {
 	b.refused(call(b, OpIntrOn, 3, new(U32)), syscall.EIO)
 	do(b, OpIntrOff, 3, new(U32))
 	b.plain(OpClose, 3)
-	b.refused(b.Call(OpLink, 3, unsafe.Pointer(&arg), 8), syscall.ENODEV)
+	b.refused(call(b, OpMTU, 3, &U32{1500}), syscall.ENODEV)
 }
 
 // TestPanic: a panic in an operation is an error of that operation.

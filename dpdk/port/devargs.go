@@ -3,6 +3,7 @@
 package port
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -16,18 +17,13 @@ func parseArgs(name, args string) (rtap.Config, error) {
 		all += "," + args
 	}
 	_, cfg, err := rtap.ParseDevargs(all)
-	if err == nil && hasKey(args, "queues") {
-		err = fmt.Errorf("device arguments %q: %w", all, &rtap.ConfigError{Field: "queues", Value: fmt.Sprint(cfg.Queues),
+	var wrong *rtap.ConfigError
+	switch {
+	case err == nil && cfg.Queues != 0:
+		err = fmt.Errorf("device arguments %q: %w", all, &rtap.ConfigError{Field: "queues", Value: cfg.Queues,
 			Want: "none: the application configures queues (testpmd: --rxq and --txq)"})
+	case errors.As(err, &wrong) && wrong.Field == "key":
+		wrong.Want = strings.TrimSuffix(wrong.Want, ", queues")
 	}
 	return cfg, err
-}
-
-func hasKey(args, key string) bool {
-	for arg := range strings.SplitSeq(args, ",") {
-		if k, _, _ := strings.Cut(arg, "="); k == key {
-			return true
-		}
-	}
-	return false
 }

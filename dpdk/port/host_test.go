@@ -35,11 +35,10 @@ func must(t testing.TB, err error) {
 type fakeHost struct {
 	t testing.TB
 
-	mu     sync.Mutex
-	pools  map[uintptr]*mbuf.Pool
-	lines  []string // of the log, "4 text"
-	told   map[uint16]Events
-	panics bool // Event panics
+	mu    sync.Mutex
+	pools map[uintptr]*mbuf.Pool
+	lines []string // of the log, "4 text"
+	told  map[uint16]Events
 }
 
 func newHost(t testing.TB) *fakeHost {

@@ -30,7 +30,7 @@ func TestProbeRefused(t *testing.T) {
 		{"mtu=x", syscall.EINVAL, []string{"a number"}},
 		{"mac=01:00:00:00:00:01", syscall.EINVAL, []string{"mac", "unicast"}},
 		{"engine=fast", syscall.EINVAL, []string{"engine", "auto, uring or syscall"}},
-		{"speed=10", syscall.EINVAL, []string{`"speed"`, "one of iface, persist"}},
+		{"speed=10", syscall.EINVAL, []string{`"speed"`, "one of iface, persist, mtu, mac, txqlen, netns, engine, no-carrier\n"}},
 		{"iface=a,iface=b", syscall.EINVAL, []string{"twice"}},
 		{"netns=/nonexistent", syscall.ENOENT, []string{"/nonexistent"}},
 	} {

@@ -105,14 +105,24 @@ static int dev_start(struct rte_eth_dev *dev)
 	return 0;
 }
 
+/* With LSC on, ethdev reads what was written last: the application sees at once what it has done itself. */
+static int set_link(struct rte_eth_dev *dev, uint32_t up)
+{
+	int err = rtap_call_u32(dev, RTAP_LINK_SET, up);
+
+	if (err == 0)
+		rtap_link_update(dev, 0);
+	return err;
+}
+
 static int set_link_up(struct rte_eth_dev *dev)
 {
-	return rtap_call_u32(dev, RTAP_LINK_SET, 1);
+	return set_link(dev, 1);
 }
 
 static int set_link_down(struct rte_eth_dev *dev)
 {
-	return rtap_call_u32(dev, RTAP_LINK_SET, 0);
+	return set_link(dev, 0);
 }
 
 static int promiscuous_enable(struct rte_eth_dev *dev)
