@@ -20,10 +20,12 @@ func parseArgs(name, args string) (rtap.Config, error) {
 	var wrong *rtap.ConfigError
 	switch {
 	case err == nil && cfg.Queues != 0:
-		err = fmt.Errorf("device arguments %q: %w", all, &rtap.ConfigError{Field: "queues", Value: cfg.Queues,
-			Want: "none: the application configures queues (testpmd: --rxq and --txq)"})
-	case errors.As(err, &wrong) && wrong.Field == "key":
-		wrong.Want = strings.TrimSuffix(wrong.Want, ", queues")
+		wrong = &rtap.ConfigError{Field: "queues", Value: cfg.Queues,
+			Want: "none: the application configures queues (testpmd: --rxq and --txq)"}
+	case errors.As(err, &wrong):
+		wrong.Want = strings.TrimSuffix(wrong.Want, ", queues") // of an unknown key
+	default:
+		return cfg, err
 	}
-	return cfg, err
+	return cfg, fmt.Errorf("device arguments %q: %w", all, wrong)
 }
