@@ -35,7 +35,7 @@ BENCHSTAT   = .cache/bin/benchstat
 
 .DEFAULT_GOAL := help
 .PHONY: help build demo test race debug soak fuzz bench bench-tcp benchstat lint fmt vet staticcheck cross \
-	dpdk test-kernels clean
+	dpdk dpdk-compat test-kernels clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -112,8 +112,12 @@ cross: ## build and vet for every architecture and operating system
 
 dpdk: ## build bin/dpdk/librte_net_rtap.so, the DPDK plugin; installs what that takes (Debian, root)
 	dpdk/tools/packages gcc libc6-dev binutils pkg-config libdpdk-dev dpdk-dev dpkg-dev xz-utils debian-archive-keyring
-	dpdk/tools/headers this .cache/dpdk/this
+	dpdk/tools/headers .cache/dpdk this
 	dpdk/tools/build .cache/dpdk/this/driver bin/dpdk/librte_net_rtap.so
+
+dpdk-compat: ## compile the plugin's C half against DPDK 22.11, 24.11, 25.11 (Debian's) and as 26.03
+	dpdk/tools/packages gcc libc6-dev dpkg-dev xz-utils debian-archive-keyring
+	dpdk/tools/compat .cache/dpdk bookworm trixie sid
 
 test-kernels: ## the tests on Debian's 6.1, 6.12 and 7.2 kernels under QEMU; see KERNELS=-help
 	$(GO) run ./test/kernels $(KERNELS)
