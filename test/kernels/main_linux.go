@@ -44,6 +44,7 @@ type config struct {
 	accel    string        // QEMU's accelerator
 	perTest  time.Duration // limit for one package's tests
 	perVM    time.Duration // limit for one machine
+	silence  time.Duration // limit for a time in which nothing is printed
 	total    time.Duration // limit for all
 	refresh  bool          // ask the mirror for newer kernels
 }
@@ -100,6 +101,7 @@ func parseFlags(args []string) (*config, error) {
 	f.StringVar(&c.accel, "accel", "tcg", "QEMU `accelerator`")
 	f.DurationVar(&c.perTest, "package-timeout", 10*time.Minute, "limit for one package")
 	f.DurationVar(&c.perVM, "vm-timeout", 17*time.Minute, "limit for one machine")
+	f.DurationVar(&c.silence, "silence", 3*time.Minute, "limit for a time in which nothing is printed")
 	f.DurationVar(&c.total, "timeout", 25*time.Minute, "limit for everything")
 	f.BoolVar(&c.refresh, "refresh", false, "look for newer kernels even if that was done within a day")
 	if err := f.Parse(args); err != nil {

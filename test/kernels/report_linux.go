@@ -99,12 +99,14 @@ func (r *result) passed() bool {
 // counts adds up tests, subtests included.
 type counts struct{ passed, failed, skipped int }
 
-// report prints what failed, in full, and a line for each run at the end.
+// report prints what was skipped, then what failed, in full, and a line for each run at the end. Where only
+// the end of a long output is kept, it has what matters.
 func report(w io.Writer, results []*result, elapsed time.Duration) bool {
 	passed := true
 	var lines []string
+	var failed bytes.Buffer
 	for _, r := range results {
-		c := r.print(w)
+		c := r.print(w, &failed)
 		word := "passed"
 		if !r.passed() {
 			word, passed = "FAILED", false
@@ -112,13 +114,18 @@ func report(w io.Writer, results []*result, elapsed time.Duration) bool {
 		lines = append(lines, fmt.Sprintf("%s  %-24s %-28s %2d packages: %4d passed, %d failed, %d skipped  %4.0f s",
 			word, r.name, r.release, len(r.packages), c.passed, c.failed, c.skipped, r.elapsed.Seconds()))
 	}
+	_, _ = failed.WriteTo(w)
 	fmt.Fprintf(w, "\nkernel tests, %.0f s in all:\n%s\n", elapsed.Seconds(), strings.Join(lines, "\n"))
 	return passed
 }
 
-// print shows a run's failures and skipped tests.
-func (r *result) print(w io.Writer) counts {
+// print shows a run's skipped tests and its failures.
+func (r *result) print(w, failed io.Writer) counts {
 	var sum counts
+	if !r.passed() {
+		fmt.Fprintf(failed, "\n=== %s: logs: %s %s\nend of the latter:\n%s",
+			r.name, r.testLog, r.consoleLog, tail(r.consoleLog, 60))
+	}
 	for _, p := range r.packages {
 		events, err := convert(p.output)
 		if err != nil {
@@ -130,14 +137,11 @@ func (r *result) print(w io.Writer) counts {
 			fmt.Fprintf(w, "%s: skipped in %s: %s\n", r.name, p.name, strings.Join(skipped, " "))
 		}
 		if !p.ended || !p.ok {
-			fmt.Fprintf(w, "\n=== %s: FAILED %s: %s\n%s", r.name, p.name, p.reason(), failures(events))
+			fmt.Fprintf(failed, "\n=== %s: FAILED %s: %s\n%s", r.name, p.name, p.reason(), failures(events))
 		}
 	}
 	if r.err != nil {
-		fmt.Fprintf(w, "\n=== %s: FAILED: %v\nend of %s:\n%s", r.name, r.err, r.consoleLog, tail(r.consoleLog, 40))
-	}
-	if !r.passed() {
-		fmt.Fprintf(w, "=== %s: logs: %s %s\n", r.name, r.testLog, r.consoleLog)
+		fmt.Fprintf(failed, "=== %s: FAILED: %v\n", r.name, r.err)
 	}
 	return sum
 }

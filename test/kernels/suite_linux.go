@@ -164,6 +164,7 @@ func (s *suite) add(ctx context.Context, cfg *config, i int, p goPackage) error 
 		}, cfg.testArgs...),
 		// Later than the tests' own limit, which shows where they hang.
 		Timeout: cfg.perTest + cfg.perTest/10,
+		Silence: cfg.silence,
 	})
 	return nil
 }

@@ -9,11 +9,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -61,10 +63,14 @@ type machine struct {
 	cfg  *config
 	name string
 	logs string // directory
+	tmp  string // directory
 }
 
 func (m *machine) consoleLog() string { return filepath.Join(m.logs, m.name+".console.log") }
 func (m *machine) testLog() string    { return filepath.Join(m.logs, m.name+".tests.log") }
+
+// monitor is a socket's name, which must be short.
+func (m *machine) monitor() string { return filepath.Join(m.tmp, "monitor") }
 
 // cpu leaves out cmpxchg16b, which the kernel's allocator uses if it can: QEMU as Debian builds it stops the
 // whole machine for each one, and version 7.2 now and then garbles the flags after it (seen as a double
@@ -75,7 +81,7 @@ const cpu = "max,cx16=off"
 // machine. The emulated TSC follows the host's clock, so the watchdog that would distrust it after the
 // pauses of a busy host is off.
 const commandLine = "console=ttyS0 loglevel=5 panic=-1 oops=panic tsc=reliable no_timer_check " +
-	"mitigations=off random.trust_cpu=on rdinit=/init"
+	"mitigations=off random.trust_cpu=on unknown_nmi_panic rdinit=/init"
 
 func (m *machine) args(image, initrd string) []string {
 	return []string{
@@ -84,6 +90,7 @@ func (m *machine) args(image, initrd string) []string {
 		"-smp", strconv.Itoa(m.cfg.cpus), "-m", strconv.Itoa(m.cfg.memory),
 		"-serial", "file:" + m.consoleLog(), // ttyS0: the kernel's messages
 		"-serial", "stdio", // ttyS1: init's report and the tests' output
+		"-monitor", "unix:" + m.monitor() + ",server,nowait",
 		"-kernel", image, "-initrd", initrd, "-append", commandLine,
 	}
 }
@@ -98,6 +105,10 @@ func (m *machine) run(ctx context.Context, image, initrd string, res *result) er
 		return err
 	}
 	defer log.Close()
+	if m.tmp, err = os.MkdirTemp("", "rtap-kernels-"); err != nil {
+		return err
+	}
+	defer os.RemoveAll(m.tmp)
 	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", m.args(image, initrd)...)
 	// QEMU must not outlive this program, however that ends.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -111,8 +122,16 @@ func (m *machine) run(ctx context.Context, image, initrd string, res *result) er
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	readErr := m.read(pipe, log, res)
+	// Later than init, which can say more of a test that hangs, if the machine does not hang itself.
+	quiet := m.cfg.silence + time.Minute
+	var hung atomic.Bool
+	silent := time.AfterFunc(quiet, func() { hung.Store(true); m.interrupt(cmd.Process) })
+	readErr := m.read(pipe, log, res, func() { silent.Reset(quiet) })
+	silent.Stop()
 	err = cmd.Wait()
+	if hung.Load() {
+		return fmt.Errorf("machine killed: silent for %v", quiet)
+	}
 	if ctx.Err() != nil {
 		return fmt.Errorf("machine killed: not finished within its time (%v a machine, %v in all)", m.cfg.perVM, m.cfg.total)
 	}
@@ -122,11 +141,26 @@ func (m *machine) run(ctx context.Context, image, initrd string, res *result) er
 	return errors.Join(err, readErr)
 }
 
-// read takes the report line by line, and tells the user of each package that has ended.
-func (m *machine) read(r io.Reader, log io.Writer, res *result) error {
+// interrupt ends a machine that says nothing any more. Before, a kernel that still can says on its console
+// where it is: it panics from the interrupt.
+func (m *machine) interrupt(qemu *os.Process) {
+	const grace = 5 * time.Second
+	if c, err := net.DialTimeout("unix", m.monitor(), grace); err == nil {
+		defer c.Close()
+		_ = c.SetDeadline(time.Now().Add(grace))
+		_, _ = io.WriteString(c, "nmi\n")
+		_, _ = io.Copy(io.Discard, c) // until the machine ends
+	}
+	_ = qemu.Kill()
+}
+
+// read takes the report line by line, and tells the user of each package that has ended. It calls beat for
+// each line.
+func (m *machine) read(r io.Reader, log io.Writer, res *result, beat func()) error {
 	out := bufio.NewWriter(log)
 	for b := bufio.NewReaderSize(r, 1<<16); ; {
 		line, err := b.ReadBytes('\n')
+		beat()
 		if len(line) > 0 {
 			// test2json's mark has no place in a log for people.
 			out.Write(bytes.ReplaceAll(line, []byte{0x16}, nil))

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -30,14 +31,71 @@ func runTest(t plan.Test, env []string, out io.Writer) error {
 	cmd := exec.CommandContext(ctx, t.Binary, t.Args...)
 	cmd.Dir, cmd.Env = t.Dir, env
 	// Through pipes, not the port itself: only so can no test change the port's settings.
-	cmd.Stdout = struct{ io.Writer }{out}
+	w := &pulse{w: out}
+	w.beat()
+	cmd.Stdout = w
 	cmd.Stderr = cmd.Stdout
 	cmd.WaitDelay = settleTimeout
-	err := cmd.Run()
-	if ctx.Err() != nil {
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	stop := w.watch(t.Silence, func() { showStuck(cmd.Process) })
+	err := cmd.Wait()
+	if stop() {
+		err = fmt.Errorf("silent for %v: %w", t.Silence, err)
+	} else if ctx.Err() != nil {
 		err = fmt.Errorf("killed after %v", t.Timeout)
 	}
 	return errors.Join(err, sweep(), checkLinks(links), checkTaint(taint))
+}
+
+// pulse passes on what tests print and remembers when they last did.
+type pulse struct {
+	w    io.Writer
+	last atomic.Int64
+}
+
+func (p *pulse) beat() { p.last.Store(time.Now().UnixNano()) }
+
+func (p *pulse) Write(b []byte) (int, error) {
+	p.beat()
+	return p.w.Write(b)
+}
+
+// watch calls f, once, when nothing has been printed for a time. The function that it returns ends the watch
+// and tells whether f was called.
+func (p *pulse) watch(silence time.Duration, f func()) (stop func() bool) {
+	quit, called := make(chan struct{}), make(chan bool, 1)
+	go func() {
+		for {
+			rest := silence - time.Since(time.Unix(0, p.last.Load()))
+			if rest <= 0 {
+				f()
+				called <- true
+				return
+			}
+			select {
+			case <-quit:
+				called <- false
+				return
+			case <-time.After(rest):
+			}
+		}
+	}()
+	return func() bool { close(quit); return <-called }
+}
+
+// showStuck has the kernel say on its console what every CPU does and which tasks are blocked, and ends the
+// test, which says what its goroutines do.
+func showStuck(test *os.Process) {
+	for _, key := range "8lw5" { // all messages to the console; CPUs; blocked tasks; as it was
+		if err := os.WriteFile("/proc/sysrq-trigger", []byte(string(key)), 0); err != nil {
+			fmt.Fprintln(os.Stderr, "init: sysrq:", err)
+		}
+	}
+	if err := test.Signal(unix.SIGQUIT); err != nil {
+		fmt.Fprintln(os.Stderr, "init: end the test:", err)
+	}
 }
 
 // sweep waits for the processes that the tests left, and ends those that do not end by themselves, so that

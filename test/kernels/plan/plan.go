@@ -40,6 +40,7 @@ type Test struct {
 	Dir     string        // working directory: the package's own, as go test has it
 	Args    []string      // flags for the binary
 	Timeout time.Duration // after which init kills it
+	Silence time.Duration // after which, when it prints nothing, init shows what it does and ends it
 }
 
 // Kind says what an Event is about.
