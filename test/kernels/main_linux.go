@@ -100,7 +100,7 @@ func parseFlags(args []string) (*config, error) {
 	f.IntVar(&c.cpus, "cpus", 2, "virtual CPUs a machine")
 	f.StringVar(&c.accel, "accel", "tcg", "QEMU `accelerator`")
 	f.DurationVar(&c.perTest, "package-timeout", 10*time.Minute, "limit for one package")
-	f.DurationVar(&c.perVM, "vm-timeout", 17*time.Minute, "limit for one machine")
+	f.DurationVar(&c.perVM, "vm-timeout", 20*time.Minute, "limit for one machine")
 	f.DurationVar(&c.silence, "silence", 3*time.Minute, "limit for a time in which nothing is printed")
 	f.DurationVar(&c.total, "timeout", 25*time.Minute, "limit for everything")
 	f.BoolVar(&c.refresh, "refresh", false, "look for newer kernels even if that was done within a day")

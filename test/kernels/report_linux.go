@@ -68,6 +68,14 @@ func (r *result) current() *packageResult {
 	return nil
 }
 
+// again forgets the package that was not ended, and returns it and those after it.
+func (r *result) again(tests []plan.Test) []plan.Test {
+	if r.current() != nil {
+		r.packages = r.packages[:len(r.packages)-1]
+	}
+	return tests[min(len(r.packages), len(tests)-1):]
+}
+
 // output takes a line that a test printed.
 func (r *result) output(line []byte) {
 	if p := r.current(); p != nil {

@@ -169,8 +169,8 @@ func (s *suite) add(ctx context.Context, cfg *config, i int, p goPackage) error 
 	return nil
 }
 
-// plan is the work for one run.
-func (s *suite) plan(cfg *config, k *kernel, r run) *plan.Plan {
+// plan is the work for one boot.
+func (s *suite) plan(cfg *config, k *kernel, r run, tests []plan.Test) *plan.Plan {
 	p := &plan.Plan{
 		Env: []string{
 			"PATH=/bin", "HOME=/tmp", "TMPDIR=/tmp", "CI=true", "GOTRACEBACK=all",
@@ -178,7 +178,7 @@ func (s *suite) plan(cfg *config, k *kernel, r run) *plan.Plan {
 		},
 		// 32 MB, for the tests of pools in huge pages.
 		Sysctls: map[string]string{"vm/nr_hugepages": "16"},
-		Tests:   s.tests,
+		Tests:   tests,
 	}
 	for key, value := range r.sysctls {
 		p.Sysctls[key] = value
@@ -190,7 +190,7 @@ func (s *suite) plan(cfg *config, k *kernel, r run) *plan.Plan {
 }
 
 // initramfs writes the file system of one run's machine.
-func (s *suite) initramfs(file string, cfg *config, k *kernel, r run) (err error) {
+func (s *suite) initramfs(file string, cfg *config, k *kernel, r run, tests []plan.Test) (err error) {
 	f, err := os.Create(file)
 	if err != nil {
 		return err
@@ -204,7 +204,7 @@ func (s *suite) initramfs(file string, cfg *config, k *kernel, r run) (err error
 	for _, add := range []func(*cpioWriter) error{
 		func(c *cpioWriter) error { return c.copy("/init", 0o755, s.init) },
 		s.addBinaries, s.addTree, k.addModules,
-		func(c *cpioWriter) error { return addPlan(c, s.plan(cfg, k, r)) },
+		func(c *cpioWriter) error { return addPlan(c, s.plan(cfg, k, r, tests)) },
 	} {
 		if err := add(c); err != nil {
 			return err

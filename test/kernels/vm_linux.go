@@ -44,11 +44,20 @@ func boot(ctx context.Context, cfg *config, s *suite, k *kernel, r run) *result 
 	res := newResult(r.name, m.consoleLog(), m.testLog())
 	start := time.Now()
 	initrd := filepath.Join(s.build, "initramfs-"+r.name)
-	err := s.initramfs(initrd, cfg, k, r)
-	if err == nil {
-		vmCtx, cancel := context.WithTimeout(ctx, cfg.perVM)
-		defer cancel()
-		err = m.run(vmCtx, k.image(), initrd, res)
+	vmCtx, cancel := context.WithTimeout(ctx, cfg.perVM)
+	defer cancel()
+	tests := s.tests
+	var err error
+	for range 2 {
+		if err = s.initramfs(initrd, cfg, k, r, tests); err != nil {
+			break
+		}
+		if err = m.run(vmCtx, k.image(), initrd, res); !errors.Is(err, errEmulator) {
+			break
+		}
+		tests = res.again(s.tests)
+		m.name = r.name + "-again" // its logs stay
+		fmt.Printf("%s: %v; once more from %s\n", r.name, err, tests[0].Package)
 	}
 	res.finish(err, s.tests, time.Since(start))
 	// Held only to boot from; a machine's is as large as all test binaries together.
@@ -57,6 +66,10 @@ func boot(ctx context.Context, cfg *config, s *suite, k *kernel, r run) *result 
 	}
 	return res
 }
+
+// errEmulator is QEMU's standstill: the machine prints nothing and does not even take a non-maskable interrupt,
+// so no kernel runs in it that could be tested. What a kernel does wrong is never this.
+var errEmulator = errors.New("the emulator stands still")
 
 // machine is a QEMU process.
 type machine struct {
@@ -124,13 +137,17 @@ func (m *machine) run(ctx context.Context, image, initrd string, res *result) er
 	}
 	// Later than init, which can say more of a test that hangs, if the machine does not hang itself.
 	quiet := m.cfg.silence + time.Minute
-	var hung atomic.Bool
-	silent := time.AfterFunc(quiet, func() { hung.Store(true); m.interrupt(cmd.Process) })
+	var hung atomic.Pointer[error]
+	silent := time.AfterFunc(quiet, func() {
+		err := m.interrupt()
+		hung.Store(&err)
+		_ = cmd.Process.Kill()
+	})
 	readErr := m.read(pipe, log, res, func() { silent.Reset(quiet) })
 	silent.Stop()
 	err = cmd.Wait()
-	if hung.Load() {
-		return fmt.Errorf("machine killed: silent for %v", quiet)
+	if why := hung.Load(); why != nil {
+		return fmt.Errorf("silent for %v: %w", quiet, *why)
 	}
 	if ctx.Err() != nil {
 		return fmt.Errorf("machine killed: not finished within its time (%v a machine, %v in all)", m.cfg.perVM, m.cfg.total)
@@ -141,17 +158,25 @@ func (m *machine) run(ctx context.Context, image, initrd string, res *result) er
 	return errors.Join(err, readErr)
 }
 
-// interrupt ends a machine that says nothing any more. Before, a kernel that still can says on its console
-// where it is: it panics from the interrupt.
-func (m *machine) interrupt(qemu *os.Process) {
-	const grace = 5 * time.Second
-	if c, err := net.DialTimeout("unix", m.monitor(), grace); err == nil {
-		defer c.Close()
-		_ = c.SetDeadline(time.Now().Add(grace))
-		_, _ = io.WriteString(c, "nmi\n")
-		_, _ = io.Copy(io.Discard, c) // until the machine ends
+// interrupt has the kernel of a machine that says nothing any more say on its console where it is: it panics
+// from the interrupt, and the machine ends. If it does not, no kernel runs.
+func (m *machine) interrupt() error {
+	const grace = 10 * time.Second
+	c, err := net.DialTimeout("unix", m.monitor(), grace)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errEmulator, err)
 	}
-	_ = qemu.Kill()
+	defer c.Close()
+	if err := c.SetDeadline(time.Now().Add(grace)); err != nil {
+		return err
+	}
+	if _, err := io.WriteString(c, "nmi\n"); err != nil {
+		return err
+	}
+	if _, err := io.Copy(io.Discard, c); errors.Is(err, os.ErrDeadlineExceeded) {
+		return errEmulator
+	}
+	return errors.New("the kernel stood still, see its console")
 }
 
 // read takes the report line by line, and tells the user of each package that has ended. It calls beat for
