@@ -100,9 +100,12 @@ func (r *relay) hopIndex() int {
 // packet.
 func TestOffloadCombinations(t *testing.T) {
 	eachEngineIfFast(t, func(t *testing.T, e Engine) {
-		for _, room := range []int{2048, 16384, 65407} {
-			for _, mtu := range []int{1500, 9000, 65521} {
+		for i, room := range []int{2048, 16384, 65407} {
+			for k, mtu := range []int{1500, 9000, 65521} {
 				for _, lro := range []bool{true, false} {
+					if nettest.Leave(i + k) {
+						continue
+					}
 					t.Run(fmt.Sprintf("room=%d/mtu=%d/lro=%t", room, mtu, lro), func(t *testing.T) {
 						testCombination(t, relayConfig{engine: e, rx: relayRx, tx: relayTx, room: room, mtu: mtu}, lro)
 					})

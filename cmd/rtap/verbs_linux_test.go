@@ -95,6 +95,7 @@ func checkOffloads(t *testing.T, r parsedInfo) {
 var tinyBench = []string{"bench", "--rounds=2", "--round-time=1ms", "--packet-bytes=64", "--burst=8"}
 
 func TestBenchJSON(t *testing.T) {
+	nettest.NeedFast(t)
 	nettest.NeedTun(t)
 	p := start(t, nil, append(tinyBench, "--json")...)
 	p.wait(exitDone)

@@ -47,6 +47,9 @@ func NeedFast(t testing.TB) {
 	}
 }
 
+// Leave reports whether case i of many is left out: a slow machine does every other one.
+func Leave(i int) bool { return scale > 1 && i%2 != 0 }
+
 // CI reports whether the tests must run rather than skip.
 func CI() bool { return os.Getenv("CI") == "true" }
 

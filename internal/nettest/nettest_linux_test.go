@@ -191,6 +191,7 @@ func TestLeakedInterfaceIsNamed(t *testing.T) {
 }
 
 func TestNamespaceNamesWhatIsLeft(t *testing.T) {
+	NeedFast(t)
 	NeedTun(t)
 	ns, err := netns.New()
 	if err != nil {
