@@ -35,7 +35,7 @@ BENCHSTAT   = .cache/bin/benchstat
 
 .DEFAULT_GOAL := help
 .PHONY: help build demo test race debug soak fuzz bench bench-tcp benchstat lint fmt vet staticcheck cross \
-	dpdk dpdk-compat test-kernels clean
+	dpdk dpdk-compat test-dpdk test-kernels clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -118,6 +118,10 @@ dpdk: ## build bin/dpdk/librte_net_rtap.so, the DPDK plugin; installs what that 
 dpdk-compat: ## compile the plugin's C half against DPDK 22.11, 24.11, 25.11 (Debian's) and as 26.03
 	dpdk/tools/packages gcc libc6-dev dpkg-dev xz-utils debian-archive-keyring
 	dpdk/tools/compat .cache/dpdk bookworm trixie sid
+
+# With -v the time that each takes can be seen.
+test-dpdk: dpdk ## Debian's DPDK programs with the plugin, some 5 minutes (root, 512 MB for huge pages)
+	CGO_ENABLED=0 RTAP_DPDK_PLUGIN=$(CURDIR)/bin/dpdk/librte_net_rtap.so $(GO) test -C dpdk -count=1 -v -timeout 15m $(TESTFLAGS) ./test
 
 test-kernels: ## the tests on Debian's 6.1, 6.12 and 7.2 kernels under QEMU; see KERNELS=-help
 	$(GO) run ./test/kernels $(KERNELS)

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
+package test
+
+import (
+	"fmt"
+	"os"
+	"testing"
+
+	"github.com/rtap-project/rtap/internal/nettest"
+)
+
+// plugin is the library under test, driver what it calls itself.
+var (
+	plugin = os.Getenv("RTAP_DPDK_PLUGIN")
+	driver = "net_rtap"
+)
+
+func TestMain(m *testing.M) {
+	switch plugin {
+	case "":
+		fmt.Println("RTAP_DPDK_PLUGIN is not set: nothing to test, see make test-dpdk")
+		return
+	case "net_tap":
+		plugin, driver = "", "net_tap"
+	}
+	nettest.Main(m)
+}
