@@ -25,7 +25,7 @@ enum rtap_op {
 	RTAP_PROMISC,		/* struct rtap_u32: on; any */
 	RTAP_ALLMULTI,		/* struct rtap_u32: on; any */
 	RTAP_MAC,		/* struct rtap_mac; any */
-	RTAP_MTU,		/* struct rtap_u32: bytes; any */
+	RTAP_MTU,		/* struct rtap_u32: bytes */
 	RTAP_STATS,		/* struct rtap_stats; any */
 	RTAP_STATS_RESET,	/* any */
 	RTAP_XSTATS,		/* struct rtap_xstats, then n uint64_t; returns how many there are; any */
@@ -36,8 +36,8 @@ enum rtap_op {
 	RTAP_FW_VERSION,	/* struct rtap_text; any */
 	RTAP_BURST_MODE,	/* struct rtap_text, how queues do their bursts; any */
 	RTAP_IS_REMOVED,	/* returns 0 or 1; any */
-	RTAP_SHARE,		/* struct rtap_share: the primary describes its queues from descriptor "from" on; any */
-	RTAP_JOIN,		/* struct rtap_share: a secondary gets them; own */
+	RTAP_SHARE,		/* struct rtap_share: the primary's queues, from descriptor "from" on; any */
+	RTAP_JOIN,		/* struct rtap_share: a secondary gets them, and can send and receive; own */
 	RTAP_LEAVE,		/* a secondary gives them up, as the primary stops; own */
 	RTAP_RUNTIME,		/* struct rtap_runtime: Go's; port is ignored; own */
 };
@@ -111,7 +111,13 @@ struct rtap_text {			/* out, ends with a zero */
 	char s[256];
 };
 
-/* A port's queues for another process, eight descriptors at a time, as an rte_mp message takes them. */
+/*
+ * A port's queues for another process, eight descriptors at a time, as an rte_mp message takes them. RTAP_SHARE
+ * is asked for one part after another; each is handed to RTAP_JOIN. The descriptors are duplicates, the
+ * receiver's: C closes what RTAP_SHARE gave it when they are sent, RTAP_JOIN keeps or closes what it gets. A
+ * port that is stopped has no part (nfds 0). Part 0 begins anew; one that is not the next is refused (-EINVAL).
+ * RTAP_LEAVE comes before the next part 0, but for a secondary that has just joined and is told again.
+ */
 #define RTAP_SHARE_FDS 8
 
 struct rtap_share {

@@ -12,11 +12,6 @@
 #define PARAMS "iface=<name> persist[=<0|1>] mtu=<bytes> mac=<address> txqlen=<packets> netns=<path> " \
 	"engine=<name> no-carrier[=<0|1>]"
 
-static bool is_secondary(void)
-{
-	return rte_eal_process_type() == RTE_PROC_SECONDARY;
-}
-
 /* What applications see before they configure the port. */
 static int describe(struct rte_eth_dev *dev)
 {
@@ -47,7 +42,7 @@ static int rtap_probe(struct rte_vdev_device *vdev)
 	err = rtap_start_go();
 	if (err != 0)
 		return err;
-	dev = is_secondary() ? rte_eth_dev_attach_secondary(name) : rte_eth_vdev_allocate(vdev, 0);
+	dev = rtap_is_primary() ? rte_eth_vdev_allocate(vdev, 0) : rte_eth_dev_attach_secondary(name);
 	if (dev == NULL) {
 		RTAP_LOG(ERR, "%s: EAL has no port for it\n", name);
 		return -ENODEV;
@@ -57,14 +52,16 @@ static int rtap_probe(struct rte_vdev_device *vdev)
 	dev->dev_ops = &rtap_ops;
 	rtap_set_bursts(dev);
 	err = RTAP_GO(-ENOTSUP, rtapProbe(port, (char *)(uintptr_t)name, (char *)(uintptr_t)(args ? args : ""),
-					  is_secondary()));
-	if (err == 0 && !is_secondary())
+					  !rtap_is_primary()));
+	if (err == 0 && rtap_is_primary())
 		err = describe(dev);
 	if (err != 0) {
 		RTAP_GO(0, rtapRemove(port));
 		rte_eth_dev_release_port(dev);
 		return err;
 	}
+	if (!rtap_is_primary())
+		rtap_mp_attach(port);
 	rte_eth_dev_probing_finish(dev);
 	return 0;
 }

@@ -79,9 +79,15 @@ static void set_queue_states(struct rte_eth_dev *dev, uint8_t state)
 
 static int dev_stop(struct rte_eth_dev *dev)
 {
+	int err;
+
+	rtap_mp_stopping(dev->data->port_id);
+	err = rtap_call(dev, RTAP_STOP, NULL, 0);
+	if (err != 0)
+		return err;
 	rtap_intr_stop(dev);
 	set_queue_states(dev, RTE_ETH_QUEUE_STATE_STOPPED);
-	return rtap_call(dev, RTAP_STOP, NULL, 0);
+	return 0;
 }
 
 static int dev_start(struct rte_eth_dev *dev)
@@ -102,6 +108,7 @@ static int dev_start(struct rte_eth_dev *dev)
 	dev->data->scattered_rx = s.scattered;
 	set_queue_states(dev, RTE_ETH_QUEUE_STATE_STARTED);
 	rtap_link_update(dev, 0);
+	rtap_mp_started(dev->data->port_id);
 	return 0;
 }
 
@@ -162,7 +169,12 @@ static int set_mc_addr_list(struct rte_eth_dev *dev __rte_unused, struct rte_eth
 
 static int mtu_set(struct rte_eth_dev *dev, uint16_t mtu)
 {
-	return rtap_call_u32(dev, RTAP_MTU, mtu);
+	int err;
+
+	rtap_mp_stopping(dev->data->port_id);
+	err = rtap_call_u32(dev, RTAP_MTU, mtu);
+	rtap_mp_started(dev->data->port_id);
+	return err;
 }
 
 static int is_removed(struct rte_eth_dev *dev)
@@ -245,7 +257,7 @@ static int tx_queue_setup(struct rte_eth_dev *dev, uint16_t queue, uint16_t ring
 
 static void queue_release(struct rte_eth_dev *dev, void **queues, uint16_t queue, enum rtap_op op)
 {
-	if (queues == NULL || queues[queue] == NULL)
+	if (!rtap_is_primary() || queues == NULL || queues[queue] == NULL)
 		return;
 	rtap_call_u32(dev, op, queue);
 	rte_free(queues[queue]);
@@ -268,16 +280,15 @@ int rtap_dev_close(struct rte_eth_dev *dev)
 	uint16_t i;
 	int err;
 
+	rtap_mp_stopping(dev->data->port_id);
 	rtap_intr_stop(dev);
 	rtap_event_cancel(dev);
 	err = RTAP_GO(-ENOTSUP, rtapRemove(dev->data->port_id));
 	rtap_event_cancel(dev);
-	if (rte_eal_process_type() == RTE_PROC_PRIMARY) {
-		for (i = 0; i < dev->data->nb_rx_queues; i++)
-			rx_queue_release(dev, i);
-		for (i = 0; i < dev->data->nb_tx_queues; i++)
-			tx_queue_release(dev, i);
-	}
+	for (i = 0; i < dev->data->nb_rx_queues; i++)
+		rx_queue_release(dev, i);
+	for (i = 0; i < dev->data->nb_tx_queues; i++)
+		tx_queue_release(dev, i);
 	return err;
 }
 

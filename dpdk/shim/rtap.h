@@ -67,7 +67,13 @@ int rtap_intr_start(struct rte_eth_dev *dev, const struct rtap_started *started)
 void rtap_intr_stop(struct rte_eth_dev *dev);
 void rtap_event_cancel(struct rte_eth_dev *dev);
 
-/* mp.c: rtapCall, here or, of a secondary, in the primary if it must be there. */
+/* mp.c: several processes */
+bool rtap_is_primary(void);
+void rtap_mp_init(void);
+void rtap_mp_attach(uint16_t port);		/* a secondary gets the queues */
+void rtap_mp_started(uint16_t port);		/* the primary tells secondaries */
+void rtap_mp_stopping(uint16_t port);
+/* rtapCall, here or, of a secondary, in the primary if it must be there. */
 int32_t rtap_call(const struct rte_eth_dev *dev, enum rtap_op op, void *arg, uint32_t len);
 int32_t rtap_call_u32(const struct rte_eth_dev *dev, enum rtap_op op, uint32_t v);
 

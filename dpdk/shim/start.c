@@ -191,6 +191,7 @@ static void start(void)
 	sigaction(SIGPIPE, &pipe, NULL);
 	sigaction(SIGURG, &urg, NULL);
 	rtap_onstack();
+	rtap_mp_init();
 }
 
 int rtap_start_go(void)
