@@ -23,6 +23,8 @@ import (
 	"slices"
 	"syscall"
 	"time"
+
+	"github.com/rtap-project/rtap/bench/internal/course"
 )
 
 // options are the command line.
@@ -87,7 +89,7 @@ func parse(args []string, w io.Writer) (options, error) {
 	if o.time < 10*time.Millisecond || o.time > time.Hour {
 		return o, fmt.Errorf("-time is %v: want 10ms to 1h", o.time)
 	}
-	if streams[o.sender] == nil {
+	if !slices.Contains(course.Senders, o.sender) {
 		return o, fmt.Errorf("-sender is %q: want own or iperf3", o.sender)
 	}
 	var err error
@@ -104,7 +106,7 @@ func parse(args []string, w io.Writer) (options, error) {
 // run lets the rivals take turns and prints what it came to. What was measured
 // before an error or a signal is printed, too.
 func run(ctx context.Context, o options, out, progress io.Writer) error {
-	results := make([][]result, len(o.rivals))
+	results := make([][]course.Result, len(o.rivals))
 	err := rounds(ctx, o, results, progress)
 	r := newReport(o, results)
 	if o.benchstat {
@@ -115,7 +117,7 @@ func run(ctx context.Context, o options, out, progress io.Writer) error {
 	return err
 }
 
-func rounds(ctx context.Context, o options, results [][]result, progress io.Writer) error {
+func rounds(ctx context.Context, o options, results [][]course.Result, progress io.Writer) error {
 	for round := range o.rounds {
 		for i, rv := range o.rivals {
 			res, err := race(ctx, rv, o)
@@ -125,7 +127,7 @@ func rounds(ctx context.Context, o options, results [][]result, progress io.Writ
 			if err != nil {
 				return fmt.Errorf("rival %s: %w", rv.name, err)
 			}
-			fmt.Fprintf(progress, "round %d of %d: %-13s %6.2f Gb/s\n", round+1, o.rounds, rv.name, res.gbps)
+			fmt.Fprintf(progress, "round %d of %d: %-13s %6.2f Gb/s\n", round+1, o.rounds, rv.name, res.Gbps)
 			results[i] = append(results[i], res)
 		}
 	}

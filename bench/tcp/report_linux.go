@@ -11,13 +11,13 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/rtap-project/rtap/bench/internal/course"
 )
 
 // row is one rival's rounds.
 type row struct {
 	name   string
-	rounds []result
+	rounds []course.Result
 }
 
 // report is what was measured, of the rivals that ran.
@@ -27,8 +27,8 @@ type report struct {
 	base   row // what the ratios are to
 }
 
-func newReport(o options, results [][]result) report {
-	r := report{kernel: kernelRelease()}
+func newReport(o options, results [][]course.Result) report {
+	r := report{kernel: course.KernelRelease()}
 	for i, rv := range o.rivals {
 		if len(results[i]) > 0 {
 			r.rows = append(r.rows, row{rv.name, results[i]})
@@ -43,17 +43,8 @@ func newReport(o options, results [][]result) report {
 	return r
 }
 
-// kernelRelease is the running kernel, as uname -sr prints it.
-func kernelRelease() string {
-	var u unix.Utsname
-	if err := unix.Uname(&u); err != nil {
-		return "Linux"
-	}
-	return unix.ByteSliceToString(u.Sysname[:]) + " " + unix.ByteSliceToString(u.Release[:])
-}
-
 // of is one figure of all rounds, sorted.
-func of[T cmp.Ordered](rounds []result, figure func(result) T) []T {
+func of[T cmp.Ordered](rounds []course.Result, figure func(course.Result) T) []T {
 	var v []T
 	for _, r := range rounds {
 		v = append(v, figure(r))
@@ -62,13 +53,7 @@ func of[T cmp.Ordered](rounds []result, figure func(result) T) []T {
 	return v
 }
 
-// median of sorted values. Of an even number it is the mean of the two in the middle.
-func median[T ~int | ~int64 | ~float64](sorted []T) T {
-	n := len(sorted)
-	return (sorted[(n-1)/2] + sorted[n/2]) / 2
-}
-
-func gbps(r result) float64 { return r.gbps }
+func gbps(r course.Result) float64 { return r.Gbps }
 
 // table prints a line for each rival.
 func (r *report) table(w io.Writer) {
@@ -78,12 +63,12 @@ func (r *report) table(w io.Writer) {
 	fmt.Fprintf(w, "%s, %d CPUs; one TCP stream, medians of %d rounds\n\n", r.kernel, runtime.NumCPU(), len(r.rows[0].rounds))
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintf(t, "rival\tGb/s\tmin..max\tto %s\tretransmits\tping µs\t\n", r.base.name)
-	base := median(of(r.base.rounds, gbps))
+	base := course.Median(of(r.base.rounds, gbps))
 	for _, row := range r.rows {
 		v := of(row.rounds, gbps)
-		ping := median(of(row.rounds, func(r result) time.Duration { return r.ping }))
-		fmt.Fprintf(t, "%s\t%.2f\t%.2f..%.2f\t%.2f x\t%d\t%d\t\n", row.name, median(v), v[0], v[len(v)-1], median(v)/base,
-			median(of(row.rounds, func(r result) int { return r.retransmits })), ping.Microseconds())
+		ping := course.Median(of(row.rounds, func(r course.Result) time.Duration { return r.Ping }))
+		fmt.Fprintf(t, "%s\t%.2f\t%.2f..%.2f\t%.2f x\t%d\t%d\t\n", row.name, course.Median(v), v[0], v[len(v)-1], course.Median(v)/base,
+			course.Median(of(row.rounds, func(r course.Result) int { return r.Retransmits })), ping.Microseconds())
 	}
 	t.Flush()
 }
@@ -95,7 +80,7 @@ func (r *report) benchstat(w io.Writer) {
 	for _, row := range r.rows {
 		for _, res := range row.rounds {
 			fmt.Fprintf(w, "BenchmarkTCP/rival=%s-%d\t1\t%.3f Gb/s\t%d retransmits\t%d ns/ping\n", row.name, runtime.GOMAXPROCS(0),
-				res.gbps, res.retransmits, res.ping.Nanoseconds())
+				res.Gbps, res.Retransmits, res.Ping.Nanoseconds())
 		}
 	}
 }

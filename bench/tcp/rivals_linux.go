@@ -3,17 +3,16 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	"github.com/rtap-project/rtap/bench/internal/course"
 	"github.com/rtap-project/rtap/internal/netns"
 )
-
-// The interfaces' names.
-const ifA, ifB = "bench0", "bench1"
 
 // rival is one way to get packets from one interface to another.
 type rival struct {
@@ -28,9 +27,15 @@ type rival struct {
 	connect func(a, b *netns.NS) error
 }
 
+// race lets one rival run once.
+func race(ctx context.Context, r rival, o options) (course.Result, error) {
+	return course.Race(ctx, course.Config{Path: o.programs[r.program], Args: r.args, Raises: r.raises, Connect: r.connect,
+		Sender: o.sender, Time: o.time})
+}
+
 // rtap is the command of a forwarder that the driver is part of.
 func rtap(args ...string) (string, []string) {
-	return "rtap", append([]string{"run", "--stats-period=0", "--vdev=net_rtap0,iface=" + ifA, "--vdev=net_rtap1,iface=" + ifB}, args...)
+	return "rtap", append([]string{"run", "--stats-period=0", "--vdev=net_rtap0,iface=" + course.IfA, "--vdev=net_rtap1,iface=" + course.IfB}, args...)
 }
 
 // rivals is the table of rivals, in the order in which they take turns. A new one
@@ -43,7 +48,7 @@ var rivals = []rival{
 	driver("lro-16k", "likewise, mbufs of 16 KB, which bound the frames", "--offloads=all", "--mbuf-size=16512"),
 	driver("lro-2k-chain", "likewise, frames of up to 64 KB in chains of mbufs of 2 KB", "--offloads=all", "--enable-scatter", "--mbuf-size=2176"),
 	driver("mtu", "rtap run --forward-mode=mtu: frames cut to packets of the MTU, and put together again", "--offloads=all", "--forward-mode=mtu"),
-	{name: "wgtun", help: "wireguard-go's package tun, Read to Write, between two TUNs: cuts and puts together too", program: "wgtun", args: []string{ifA, ifB}},
+	{name: "wgtun", help: "wireguard-go's package tun, Read to Write, between two TUNs: cuts and puts together too", program: "wgtun", args: []string{course.IfA, course.IfB}},
 }
 
 func driver(name, help string, args ...string) rival {

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rtap-project/rtap/bench/internal/course"
 	"github.com/rtap-project/rtap/internal/nettest"
 )
 
@@ -110,27 +111,6 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
-// TestChildEnds: a command that ends well when asked did well, others did not.
-func TestChildEnds(t *testing.T) {
-	nettest.NeedRoot(t)
-	ns := nettest.NS(t)
-	for _, code := range []string{"0", "4"} {
-		c, err := startChild(ns, "/bin/sh", []string{"-c", "trap 'exit " + code + "' TERM; echo ready; while :; do sleep 0.01; done"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := c.says(t.Context(), "ready"); err != nil {
-			t.Fatal(err)
-		}
-		if err := c.stop(); (err == nil) != (code == "0") {
-			t.Errorf("it ended with %s, and stop says %v", code, err)
-		}
-		if err := c.stop(); err == nil {
-			t.Error("that a command had ended by itself is no error")
-		}
-	}
-}
-
 func TestParse(t *testing.T) {
 	for args, want := range map[string]string{
 		"-rounds=0":                    "-rounds is 0",
@@ -154,13 +134,13 @@ func TestParse(t *testing.T) {
 
 func TestReport(t *testing.T) {
 	o := options{rivals: []rival{{name: "a"}, {name: "none"}, {name: "c"}}, baseline: "none"}
-	rounds := func(v ...float64) (out []result) {
+	rounds := func(v ...float64) (out []course.Result) {
 		for i, g := range v {
-			out = append(out, result{gbps: g, retransmits: i, ping: time.Duration(i+1) * time.Microsecond})
+			out = append(out, course.Result{Gbps: g, Retransmits: i, Ping: time.Duration(i+1) * time.Microsecond})
 		}
 		return out
 	}
-	r := newReport(o, [][]result{rounds(9, 1, 4), rounds(3, 2, 1), nil})
+	r := newReport(o, [][]course.Result{rounds(9, 1, 4), rounds(3, 2, 1), nil})
 	var out strings.Builder
 	r.table(&out)
 	for _, want := range []string{"to none", "4.00", "1.00..9.00", "2.00 x", "1.00 x"} {
@@ -179,7 +159,7 @@ func TestReport(t *testing.T) {
 		t.Errorf("benchstat has\n%s", &out)
 	}
 	o.baseline = "c"
-	if r := newReport(o, [][]result{rounds(9), rounds(3), nil}); r.base.name != "a" {
+	if r := newReport(o, [][]course.Result{rounds(9), rounds(3), nil}); r.base.name != "a" {
 		t.Errorf("the baseline that did not run is replaced by %q", r.base.name)
 	}
 }
@@ -188,41 +168,8 @@ func TestIperf3(t *testing.T) {
 	nettest.NeedRoot(t)
 	nettest.NeedProgram(t, "iperf3")
 	res, err := race(t.Context(), rivals[0], options{time: time.Second, sender: "iperf3"})
-	if err != nil || res.gbps <= 0 {
+	if err != nil || res.Gbps <= 0 {
 		t.Errorf("%+v, %v", res, err)
-	}
-}
-
-func TestParseIperf3(t *testing.T) {
-	if v, err := parseIperf3([]byte(`{"end":{"sum_received":{"bits_per_second":2e9}}}`), nil); v != 2e9 || err != nil {
-		t.Errorf("%v, %v", v, err)
-	}
-	for out, want := range map[string]string{`{"error":"no route"}`: "no route", "": "exit", "{": "exit"} {
-		if _, err := parseIperf3([]byte(out), errors.New("exit")); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: %v, want %q", out, err, want)
-		}
-	}
-	if _, err := parseIperf3([]byte(`{"end":{}}`), nil); err == nil {
-		t.Error("nothing received is no error")
-	}
-}
-
-func TestMedian(t *testing.T) {
-	if got := median([]float64{1, 2, 10}); got != 2 {
-		t.Errorf("of three: %v", got)
-	}
-	if got := median([]float64{1, 2, 4, 10}); got != 3 {
-		t.Errorf("of four: %v", got)
-	}
-}
-
-func TestSNMP(t *testing.T) {
-	const text = "Ip: Forwarding RetransSegs\nIp: 1 9\nTcp: RtoMin RetransSegs InErrs\nTcp: 200 17 0\n"
-	if n, err := snmpValue(text, "Tcp:", "RetransSegs"); n != 17 || err != nil {
-		t.Errorf("RetransSegs is %d, %v", n, err)
-	}
-	if _, err := snmpValue(text, "Udp:", "InErrs"); err == nil {
-		t.Error("what is not there was found")
 	}
 }
 
@@ -243,7 +190,7 @@ func TestSwitchOff(t *testing.T) {
 	}
 	c := nettest.NeedProgram(t, "ethtool")
 	var out []byte
-	if err := a.Do(func() (err error) { out, err = exec.Command(c, "-k", ifA).Output(); return err }); err != nil {
+	if err := a.Do(func() (err error) { out, err = exec.Command(c, "-k", course.IfA).Output(); return err }); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"generic-segmentation-offload: off", "tx-tcp-segmentation: off", "tx-tcp6-segmentation: off", "tx-checksumming: on"} {

@@ -10,6 +10,7 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
+	"github.com/rtap-project/rtap/bench/internal/course"
 	"github.com/rtap-project/rtap/internal/netns"
 )
 
@@ -17,8 +18,8 @@ import (
 func connectVeth(a, b *netns.NS) error {
 	return a.Do(func() error {
 		attrs := netlink.NewLinkAttrs()
-		attrs.Name = ifA
-		err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: ifB, PeerNamespace: netlink.NsFd(b.FD())})
+		attrs.Name = course.IfA
+		err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: course.IfB, PeerNamespace: netlink.NsFd(b.FD())})
 		if err != nil {
 			return fmt.Errorf("make a veth pair: %w", err)
 		}
@@ -36,8 +37,8 @@ func connectVethPlain(a, b *netns.NS) error {
 		return err
 	}
 	return errors.Join(
-		a.Do(func() error { return switchOff(ifA, segmentation) }),
-		b.Do(func() error { return switchOff(ifB, segmentation) }))
+		a.Do(func() error { return switchOff(course.IfA, segmentation) }),
+		b.Do(func() error { return switchOff(course.IfB, segmentation) }))
 }
 
 // switchOff turns features of an interface off, as ethtool -K does, through the

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 
-package main
+package course
 
 import (
 	"context"
@@ -18,6 +18,23 @@ import (
 	"github.com/rtap-project/rtap/internal/traffic"
 )
 
+// IfA and IfB are the names of the interfaces.
+const IfA, IfB = "bench0", "bench1"
+
+// Config says what is between the two ends, and what runs.
+type Config struct {
+	// A command that makes both interfaces and forwards between them, until it gets SIGTERM. Raises says that it
+	// also brings them up, and that it is not ready before.
+	Path   string
+	Args   []string
+	Raises bool
+	// Or a direct connection.
+	Connect func(a, b *netns.NS) error
+
+	Sender string        // of Senders
+	Time   time.Duration // that the stream is sent
+}
+
 // The addresses of the two ends.
 var addresses = [2]netip.Prefix{netip.MustParsePrefix("10.9.0.1/24"), netip.MustParsePrefix("10.9.0.2/24")}
 
@@ -28,11 +45,11 @@ const (
 	pollPeriod = 10 * time.Millisecond
 )
 
-// result is what one round came to.
-type result struct {
-	gbps        float64       // payload
-	retransmits int           // TCP segments, of both ends
-	ping        time.Duration // median round trip before the transfer
+// Result is what one round came to.
+type Result struct {
+	Gbps        float64       // payload
+	Retransmits int           // TCP segments, of both ends
+	Ping        time.Duration // median round trip before the transfer
 }
 
 // course is the namespaces of one round: the two ends, and, for a command, the one
@@ -40,46 +57,55 @@ type result struct {
 type course struct {
 	ends    [2]*netns.NS
 	middle  *netns.NS
-	forward *child // nil for a direct connection
+	forward *Child // nil for a direct connection
 }
 
-// race lets one rival run once.
-func race(ctx context.Context, r rival, o options) (res result, err error) {
-	ctx, cancel := context.WithTimeout(ctx, readyLimit+o.time+grace)
+// Race has one TCP stream run once, between two new namespaces.
+func Race(ctx context.Context, cfg Config) (res Result, err error) {
+	ctx, cancel := context.WithTimeout(ctx, readyLimit+cfg.Time+grace)
 	defer cancel()
 	c := &course{}
 	defer func() {
 		closeErr := c.close()
 		if err != nil && c.forward != nil {
-			err = fmt.Errorf("%w\n%s", err, strings.TrimSpace(c.forward.output.String()))
+			err = fmt.Errorf("%w\n%s", err, strings.TrimSpace(c.forward.Output.String()))
 		}
 		err = errors.Join(err, closeErr)
 	}()
-	if err := c.open(ctx, r, o.programs); err != nil {
-		return result{}, err
+	if err := c.open(ctx, &cfg); err != nil {
+		return Result{}, err
 	}
-	return c.measure(ctx, o)
+	return c.measure(ctx, &cfg)
 }
 
 // open makes the namespaces and has the rival connect them.
-func (c *course) open(ctx context.Context, r rival, where programs) (err error) {
+func (c *course) open(ctx context.Context, cfg *Config) (err error) {
 	for _, ns := range []**netns.NS{&c.ends[0], &c.ends[1], &c.middle} {
-		if *ns, err = netns.New(); err != nil {
-			return err
-		}
-		if err := withoutIPv6(*ns); err != nil {
+		if *ns, err = NewNS(); err != nil {
 			return err
 		}
 	}
-	if r.connect != nil {
-		err = r.connect(c.ends[0], c.ends[1])
+	if cfg.Connect != nil {
+		err = cfg.Connect(c.ends[0], c.ends[1])
 	} else {
-		err = c.start(ctx, r, where[r.program])
+		err = c.start(ctx, cfg)
 	}
 	if err != nil {
 		return err
 	}
-	return errors.Join(address(c.ends[0], ifA, addresses[0]), address(c.ends[1], ifB, addresses[1]))
+	return errors.Join(address(c.ends[0], IfA, addresses[0]), address(c.ends[1], IfB, addresses[1]))
+}
+
+// NewNS is a namespace without IPv6.
+func NewNS() (*netns.NS, error) {
+	ns, err := netns.New()
+	if err != nil {
+		return nil, err
+	}
+	if err := withoutIPv6(ns); err != nil {
+		return nil, errors.Join(err, ns.Close())
+	}
+	return ns, nil
 }
 
 // withoutIPv6 keeps interfaces that come into ns from announcing themselves. Where
@@ -95,9 +121,9 @@ func withoutIPv6(ns *netns.NS) error {
 }
 
 // start runs the rival's command and moves its interfaces to the two ends.
-func (c *course) start(ctx context.Context, r rival, path string) error {
+func (c *course) start(ctx context.Context, cfg *Config) error {
 	var err error
-	if c.forward, err = startChild(c.middle, path, r.args); err != nil {
+	if c.forward, err = Start(c.middle, cfg.Path, cfg.Args); err != nil {
 		return err
 	}
 	conn, err := rtnl.Dial(c.middle.FD())
@@ -105,8 +131,8 @@ func (c *course) start(ctx context.Context, r rival, path string) error {
 		return err
 	}
 	defer conn.Close()
-	for i, name := range []string{ifA, ifB} {
-		link, err := c.await(ctx, conn, name, r.raises)
+	for i, name := range []string{IfA, IfB} {
+		link, err := c.forward.Await(ctx, conn, name, cfg.Raises)
 		if err != nil {
 			return err
 		}
@@ -117,8 +143,8 @@ func (c *course) start(ctx context.Context, r rival, path string) error {
 	return nil
 }
 
-// await waits for an interface to exist, and to be up if it must.
-func (c *course) await(ctx context.Context, conn *rtnl.Conn, name string, up bool) (rtnl.Link, error) {
+// Await waits for an interface to exist, and to be up if it must.
+func (c *Child) Await(ctx context.Context, conn *rtnl.Conn, name string, up bool) (rtnl.Link, error) {
 	ctx, cancel := context.WithTimeout(ctx, readyLimit)
 	defer cancel()
 	tick := time.NewTicker(pollPeriod)
@@ -131,8 +157,8 @@ func (c *course) await(ctx context.Context, conn *rtnl.Conn, name string, up boo
 		select {
 		case <-ctx.Done():
 			return link, fmt.Errorf("interface %s did not come up: %w", name, context.Cause(ctx))
-		case <-c.forward.ended:
-			return link, fmt.Errorf("the command ended: %v", c.forward.err)
+		case <-c.Ended:
+			return link, fmt.Errorf("the command ended: %v", c.Err)
 		case <-tick.C:
 		}
 	}
@@ -153,25 +179,25 @@ func address(ns *netns.NS, name string, prefix netip.Prefix) error {
 }
 
 // measure pings, then sends one TCP stream.
-func (c *course) measure(ctx context.Context, o options) (result, error) {
+func (c *course) measure(ctx context.Context, cfg *Config) (Result, error) {
 	dst := addresses[1].Addr()
 	if err := c.answered(ctx, dst); err != nil {
-		return result{}, err
+		return Result{}, err
 	}
 	pings, err := traffic.Ping(ctx, traffic.PingConfig{NS: c.ends[0], Dst: dst, Count: 20, Interval: 5 * time.Millisecond})
 	if err != nil {
-		return result{}, err
+		return Result{}, err
 	}
 	before, err := c.retransmits()
 	if err != nil {
-		return result{}, err
+		return Result{}, err
 	}
-	rate, err := streams[o.sender](ctx, c.ends[0], c.ends[1], dst, o.time)
+	rate, err := streams[cfg.Sender](ctx, c.ends[0], c.ends[1], dst, cfg.Time)
 	if err != nil {
-		return result{}, err
+		return Result{}, err
 	}
 	after, err := c.retransmits()
-	return result{gbps: rate / 1e9, retransmits: after - before, ping: pings.Quantile(0.5)}, err
+	return Result{Gbps: rate / 1e9, Retransmits: after - before, Ping: pings.Quantile(0.5)}, err
 }
 
 // answered waits until the way is open: interfaces do not come up at once.
@@ -238,11 +264,34 @@ func snmpValue(text, group, name string) (int, error) {
 	return 0, fmt.Errorf("/proc/net/snmp has no %s %s", group, name)
 }
 
+// Packets are what an interface in ns has counted: received and sent by the kernel.
+func Packets(ns *netns.NS, name string) (rx, tx uint64, err error) {
+	var text []byte
+	if err = ns.Do(func() (err error) {
+		text, err = os.ReadFile("/proc/thread-self/net/dev")
+		return err
+	}); err != nil {
+		return 0, 0, err
+	}
+	for line := range strings.Lines(string(text)) {
+		if rest, ok := strings.CutPrefix(strings.TrimSpace(line), name+":"); ok {
+			var n [10]uint64 // bytes, packets and six more of each way
+			for i, field := range strings.Fields(rest)[:len(n)] {
+				if n[i], err = strconv.ParseUint(field, 10, 64); err != nil {
+					return 0, 0, err
+				}
+			}
+			return n[1], n[9], nil
+		}
+	}
+	return 0, 0, fmt.Errorf("there is no interface %s", name)
+}
+
 // close ends the command and gives the namespaces up.
 func (c *course) close() error {
 	var err error
 	if c.forward != nil {
-		err = c.forward.stop()
+		err = c.forward.Stop()
 	}
 	for _, ns := range []*netns.NS{c.ends[0], c.ends[1], c.middle} {
 		if ns != nil {

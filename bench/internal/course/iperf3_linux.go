@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 
-package main
+package course
 
 import (
 	"bytes"
@@ -26,6 +26,9 @@ type stream func(ctx context.Context, from, to *netns.NS, dst netip.Addr, d time
 // streams are the ways to send one, by the name that -sender takes.
 var streams = map[string]stream{"own": ownStream, "iperf3": iperf3Stream}
 
+// Senders are the names of the ways.
+var Senders = []string{"own", "iperf3"}
+
 // ownStream sends by this program.
 func ownStream(ctx context.Context, from, to *netns.NS, dst netip.Addr, d time.Duration) (float64, error) {
 	t, err := traffic.TCP(ctx, traffic.TCPConfig{Client: from, Server: to, Addr: netip.AddrPortFrom(dst, 0), Duration: d, NoVerify: true})
@@ -38,12 +41,12 @@ func iperf3Stream(ctx context.Context, from, to *netns.NS, dst netip.Addr, d tim
 	if err != nil {
 		return 0, err
 	}
-	server, err := startChild(to, path, []string{"-s", "-1", "--forceflush"})
+	server, err := Start(to, path, []string{"-s", "-1", "--forceflush"})
 	if err != nil {
 		return 0, err
 	}
-	defer server.stop() // as a rule it has ended, after one client
-	if err := server.says(ctx, "listening"); err != nil {
+	defer server.Stop() // as a rule it has ended, after one client
+	if err := server.Says(ctx, "listening"); err != nil {
 		return 0, err
 	}
 	seconds := max(1, int((d+time.Second/2)/time.Second))
@@ -83,18 +86,18 @@ func parseIperf3(out []byte, waitErr error) (float64, error) {
 	return report.End.Received.BitsPerSecond, nil
 }
 
-// says waits for the command to have written something.
-func (c *child) says(ctx context.Context, text string) error {
+// Says waits for the command to have written something.
+func (c *Child) Says(ctx context.Context, text string) error {
 	ctx, cancel := context.WithTimeout(ctx, readyLimit)
 	defer cancel()
 	tick := time.NewTicker(pollPeriod)
 	defer tick.Stop()
-	for !strings.Contains(c.output.String(), text) {
+	for !strings.Contains(c.Output.String(), text) {
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("%s does not say %q: %w", c.cmd.Path, text, context.Cause(ctx))
-		case <-c.ended:
-			return fmt.Errorf("%s ended: %v: %s", c.cmd.Path, c.err, &c.output)
+		case <-c.Ended:
+			return fmt.Errorf("%s ended: %v: %s", c.cmd.Path, c.Err, &c.Output)
 		case <-tick.C:
 		}
 	}

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 
-package main
+// Package course is what benches let forwarders run on: a program, between network namespaces that vanish with
+// it, and one TCP stream through it.
+package course
 
 import (
 	"bytes"
@@ -13,12 +15,12 @@ import (
 	"github.com/rtap-project/rtap/internal/netns"
 )
 
-// child is a rival's command while it runs.
-type child struct {
+// Child is a rival's command while it runs.
+type Child struct {
 	cmd    *exec.Cmd
-	output output
-	ended  chan struct{} // closed when it has
-	err    error         // why, then
+	Output output
+	Ended  chan struct{} // closed when it has
+	Err    error         // why, then
 }
 
 // output is what a command has written so far, the end of it.
@@ -46,19 +48,19 @@ func (o *output) String() string {
 	return o.buf.String()
 }
 
-// startChild starts a command in ns. It is in a process group of its own, so that
+// Start starts a command in ns. It is in a process group of its own, so that
 // a Ctrl-C reaches it through stop alone, and it is ended by the kernel should
 // this process be killed.
-func startChild(ns *netns.NS, path string, args []string) (*child, error) {
-	c := &child{cmd: exec.Command(path, args...), ended: make(chan struct{})}
-	c.cmd.Stdout, c.cmd.Stderr = &c.output, &c.output
+func Start(ns *netns.NS, path string, args []string) (*Child, error) {
+	c := &Child{cmd: exec.Command(path, args...), Ended: make(chan struct{})}
+	c.cmd.Stdout, c.cmd.Stderr = &c.Output, &c.Output
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 	if err := ns.Do(c.cmd.Start); err != nil { // a child is in the namespace of the thread that makes it
 		return nil, err
 	}
 	go func() {
-		c.err = c.cmd.Wait()
-		close(c.ended)
+		c.Err = c.cmd.Wait()
+		close(c.Ended)
 	}()
 	return c, nil
 }
@@ -66,26 +68,26 @@ func startChild(ns *netns.NS, path string, args []string) (*child, error) {
 // stopLimit is how long a command may take to end.
 const stopLimit = 10 * time.Second
 
-// stop asks the command to end, and makes it if it does not. It is an error if it
+// Stop asks the command to end, and makes it if it does not. It is an error if it
 // had ended before, or ends as a failure.
-func (c *child) stop() error {
+func (c *Child) Stop() error {
 	select {
-	case <-c.ended:
-		return fmt.Errorf("%s ended by itself: %v", c.cmd.Path, c.err)
+	case <-c.Ended:
+		return fmt.Errorf("%s ended by itself: %v", c.cmd.Path, c.Err)
 	default:
 	}
 	if err := c.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		return err
 	}
 	select {
-	case <-c.ended:
+	case <-c.Ended:
 	case <-time.After(stopLimit):
 		c.cmd.Process.Kill()
-		<-c.ended
+		<-c.Ended
 		return fmt.Errorf("%s did not end within %v of SIGTERM", c.cmd.Path, stopLimit)
 	}
-	if c.err != nil {
-		return fmt.Errorf("%s: %w", c.cmd.Path, c.err)
+	if c.Err != nil {
+		return fmt.Errorf("%s: %w", c.cmd.Path, c.Err)
 	}
 	return nil
 }
