@@ -10,6 +10,7 @@ BENCH     ?= .
 BENCHTIME ?= 1s
 KERNELS   ?=
 BENCHTCP  ?=
+BENCHDPDK ?=
 
 # Tests talk to the kernel: a result from the cache says nothing. Two packages at once: each has namespaces
 # of its own, but with more the waits that they bound would measure the machine's load.
@@ -34,7 +35,7 @@ STATICCHECK = .cache/bin/staticcheck
 BENCHSTAT   = .cache/bin/benchstat
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test race debug soak fuzz bench bench-tcp benchstat lint fmt vet staticcheck cross \
+.PHONY: help build demo test race debug soak fuzz bench bench-tcp bench-dpdk benchstat lint fmt vet staticcheck cross \
 	dpdk dpdk-compat test-dpdk test-kernels clean
 
 help: ## list the targets
@@ -76,6 +77,11 @@ bench: ## the benchmarks named by BENCH, for BENCHTIME (1s) each, as benchstat r
 
 bench-tcp: build ## rtap and rivals forward a TCP stream in turn (root, iperf3); see BENCHTCP=-help
 	$(GO) run -C bench ./tcp -rtap $(CURDIR)/bin/rtap $(BENCHTCP)
+
+bench-dpdk: dpdk ## the DPDK plugin beside net_tap, and beside Go (root, iperf3, Debian); see BENCHDPDK=-help
+	$${CC:-gcc} -O2 -Wall -Wextra $$(pkg-config --cflags libdpdk) bench/dpdk/cost/burst.c -o bin/dpdk/burst $$(pkg-config --libs libdpdk)
+	CGO_ENABLED=0 $(GO) build -C bench -o $(CURDIR)/bin/dpdk/bench ./dpdk
+	bin/dpdk/bench $(BENCHDPDK)
 
 benchstat: $(BENCHSTAT) ## build benchstat, to compare outputs of make bench
 	@echo $(BENCHSTAT)

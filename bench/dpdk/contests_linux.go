@@ -78,6 +78,9 @@ func (r *rival) eal(o *options, lcores string, interfaces ...string) []string {
 	return args
 }
 
+// ready is what testpmd says when it has started: with the first statistics, of which there is a period.
+const ready = "Port statistics"
+
 // pmd are testpmd's arguments. With a period for statistics it does not end with its input.
 func (r *rival) pmd(o *options, mode string, interfaces ...string) []string {
 	args := append(r.eal(o, "0-1", interfaces...), "--", "--forward-mode="+mode, "--nb-cores=1", "--no-mlockall",
@@ -100,6 +103,6 @@ func streams(ctx context.Context, o *options, r *rival) (float64, error) {
 		}
 		args = append(args, "--cmdline-file="+f.Name())
 	}
-	res, err := course.Race(ctx, course.Config{Path: o.testpmd, Args: args, Raises: true, Sender: o.sender, Time: o.time})
+	res, err := course.Race(ctx, course.Config{Path: o.testpmd, Args: args, Raises: true, Ready: ready, Sender: o.sender, Time: o.time})
 	return res.Gbps, err
 }

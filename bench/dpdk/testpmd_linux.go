@@ -47,6 +47,9 @@ func packets(ctx context.Context, o *options, r *rival, mode string, count func(
 			err = fmt.Errorf("%w\n%s", err, &pmd.Output)
 		}
 	}()
+	if err := pmd.Says(ctx, ready); err != nil {
+		return 0, err
+	}
 	conn, err := rtnl.Dial(ns.FD())
 	if err != nil {
 		return 0, err

@@ -24,10 +24,11 @@ const IfA, IfB = "bench0", "bench1"
 // Config says what is between the two ends, and what runs.
 type Config struct {
 	// A command that makes both interfaces and forwards between them, until it gets SIGTERM. Raises says that it
-	// also brings them up, and that it is not ready before.
+	// also brings them up, and that it is not ready before; Ready is what it says when it is, if anything.
 	Path   string
 	Args   []string
 	Raises bool
+	Ready  string
 	// Or a direct connection.
 	Connect func(a, b *netns.NS) error
 
@@ -124,6 +125,9 @@ func withoutIPv6(ns *netns.NS) error {
 func (c *course) start(ctx context.Context, cfg *Config) error {
 	var err error
 	if c.forward, err = Start(c.middle, cfg.Path, cfg.Args); err != nil {
+		return err
+	}
+	if err := c.forward.Says(ctx, cfg.Ready); err != nil {
 		return err
 	}
 	conn, err := rtnl.Dial(c.middle.FD())
