@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * What Go takes for granted of DPDK: a version where it is otherwise does not compile. The lists have Go's
- * name, DPDK's and the value; a test checks that none of Go's is left out (layout_test.go in ../test).
+ * name, DPDK's and the value; a test checks that none of Go's is left out (../port/layout_test.go).
  */
 #ifndef RTAP_LAYOUT_H
 #define RTAP_LAYOUT_H
@@ -14,7 +14,7 @@
 
 /* struct rte_mbuf: mbuf.Mbuf */
 #define RTAP_FIELDS(X) \
-	X(buf_addr, 0) X(data_off, 16) X(refcnt, 18) X(nb_segs, 20) X(port, 22) X(ol_flags, 24) \
+	X(buf_addr, 0) X(buf_iova, 8) X(data_off, 16) X(refcnt, 18) X(nb_segs, 20) X(port, 22) X(ol_flags, 24) \
 	X(packet_type, 32) X(pkt_len, 36) X(data_len, 40) X(vlan_tci, 42) X(hash, 44) X(vlan_tci_outer, 52) \
 	X(buf_len, 54) X(pool, 56) X(next, 64) X(tx_offload, 72) X(shinfo, 80) X(priv_size, 88) \
 	X(timesync, 90) X(dynfield1, 92)
