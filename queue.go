@@ -229,6 +229,27 @@ func (d *Device) SetupTxQueue(i int, cfg TxConfig) error {
 	})
 }
 
+// SetTxRegions has Tx queue i register other memory with the kernel than it has now: see TxConfig.Regions. It is for
+// memory that comes and goes while the port is started: what must not stay registered is what is to be unmapped. Packets may
+// flow meanwhile; a burst that comes at the moment of the change returns 0. If it fails, nothing has changed.
+func (d *Device) SetTxRegions(i int, regions []mbuf.Region) error {
+	const op = "set regions of tx"
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case d.far != nil:
+		return d.opErr(op, i, ErrSecondary)
+	case d.state == stateClosed:
+		return d.opErr(op, i, ErrClosed)
+	case i < 0 || i >= len(d.pairs):
+		return d.opErr(op, i, fmt.Errorf("%w with a queue %d: it has %d", ErrNotConfigured, i, len(d.pairs)))
+	case d.pairs[i].tx == nil:
+		return d.opErr(op, i, ErrQueueNotSetUp)
+	}
+	p := d.pairs[i]
+	return d.opErr(op, i, p.tx.register(p.tap.FD(), regions))
+}
+
 // rxRegions is the memory of the Rx queues that are set up, each region once.
 func (d *Device) rxRegions() []mbuf.Region {
 	var all []mbuf.Region

@@ -73,6 +73,22 @@ func (q *TxQueue) fit(c *PortConfig) {
 	q.allow = newTxAllow(c)
 }
 
+// register changes the memory that is registered, by another writer.
+func (q *TxQueue) register(fd int, regions []mbuf.Region) error {
+	w, err := q.dev.engine.NewWriter(fd, len(q.descs), pktioRegions(regions), &q.count.io)
+	if err != nil {
+		return err
+	}
+	open := q.gate.isOpen()
+	q.gate.shut()
+	old := q.writer
+	q.writer, q.regions = w, regions
+	if open {
+		q.gate.open()
+	}
+	return old.Close()
+}
+
 func (q *TxQueue) close() error {
 	var err error
 	if q.writer != nil {

@@ -182,3 +182,28 @@ func (a *countingAllocator) FreeBulk(bufs []*mbuf.Mbuf) {
 	a.packets += len(bufs)
 	a.Allocator.FreeBulk(bufs)
 }
+
+// TestSetTxRegions: registered memory is changed while packets flow, none of which is lost, and on a queue that is there.
+func TestSetTxRegions(t *testing.T) {
+	eachEngine(t, func(t *testing.T, e Engine) {
+		p := openPort(t, Config{Engine: e})
+		wantIs(t, p.SetTxRegions(0, nil), ErrNotConfigured)
+		must(t, p.Configure(PortConfig{RxQueues: 1, TxQueues: 1}))
+		wantIs(t, p.SetTxRegions(0, nil), ErrQueueNotSetUp)
+		p.setUp(1, RxConfig{})
+		regions := [][]mbuf.Region{p.pool.Regions(), nil, {{Base: 4096, Size: 4096}}} // the last is none that can be
+		stop := p.hammer()
+		for i := range 30 {
+			must(t, p.SetTxRegions(0, regions[i%len(regions)]))
+		}
+		sent, _ := stop()
+		if got := p.stats(); got.OPackets != sent || got.OErrors != 0 {
+			t.Errorf("%d packets were sent, and counted %+v", sent, got)
+		}
+		for _, i := range []int{-1, 1} {
+			wantIs(t, p.SetTxRegions(i, nil), ErrNotConfigured)
+		}
+		must(t, p.Close())
+		wantIs(t, p.SetTxRegions(0, nil), ErrClosed)
+	})
+}

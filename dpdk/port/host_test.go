@@ -39,10 +39,11 @@ type fakeHost struct {
 	pools map[uintptr]*mbuf.Pool
 	lines []string // of the log, "4 text"
 	told  map[uint16]Events
+	free  func(bufs []*mbuf.Mbuf)
 }
 
 func newHost(t testing.TB) *fakeHost {
-	return &fakeHost{t: t, pools: map[uintptr]*mbuf.Pool{}, told: map[uint16]Events{}}
+	return &fakeHost{t: t, pools: map[uintptr]*mbuf.Pool{}, told: map[uint16]Events{}, free: mbuf.FreeBulk}
 }
 
 func (h *fakeHost) pool(id uintptr) *mbuf.Pool {
@@ -52,7 +53,7 @@ func (h *fakeHost) pool(id uintptr) *mbuf.Pool {
 }
 
 func (h *fakeHost) Alloc(pool uintptr, bufs []*mbuf.Mbuf) int { return h.pool(pool).AllocBulk(bufs) }
-func (h *fakeHost) Free(bufs []*mbuf.Mbuf)                    { mbuf.FreeBulk(bufs) }
+func (h *fakeHost) Free(bufs []*mbuf.Mbuf)                    { h.free(bufs) }
 
 func (h *fakeHost) Log(level Level, text string) {
 	h.mu.Lock()

@@ -5,12 +5,17 @@
 package port
 
 import (
+	"context"
 	"strings"
 	"syscall"
 	"testing"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/rtap-project/rtap"
 	"github.com/rtap-project/rtap/internal/nettest"
+	"github.com/rtap-project/rtap/internal/traffic"
 	"github.com/rtap-project/rtap/mbuf"
 )
 
@@ -259,23 +264,108 @@ func TestRounds(t *testing.T) {
 	before.Check(t)
 }
 
+// registered is the memory that the Tx queues of a port have registered.
+func (b *bench) registered(id uint16) []mbuf.Region {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.port(id).regions
+}
+
 // TestMemoryRegistered: both directions use the mempool's memory as the kernel has it registered, whatever was set up
-// first, and so does another port with another mempool.
+// first, and that of other ports, whichever was started first, for as long as they have it.
 func TestMemoryRegistered(t *testing.T) {
 	nettest.NeedUring(t)
 	b := newBench(t)
-	b.run(0, 1)
+	b.run(0, 2)
 	b.pool = b.host.mempool(mbuf.Config{Name: "mp2", Count: 512})
 	b.run(1, 1)
-	if got := b.text(OpBurstMode, 1); !strings.HasPrefix(got, "uring") || strings.Contains(got, "without registered buffers") {
-		t.Errorf("burst mode %q", got)
+	for id := range uint16(2) {
+		if got := b.text(OpBurstMode, id); !strings.HasPrefix(got, "uring") || strings.Contains(got, "without registered buffers") {
+			t.Errorf("burst mode %q", got)
+		}
+		if got := b.registered(id); len(got) != 2 {
+			t.Errorf("port %d has registered %v, want two pools", id, got)
+		}
 	}
-	_, regions := b.txPlan(b.port(0))
-	if len(regions) != 2 {
-		t.Errorf("regions to send from: %v", regions)
+	b.plain(OpStop, 1)
+	if got := b.registered(1); got != nil {
+		t.Errorf("a stopped port has registered %v", got)
+	}
+	do(b, OpRxRelease, 1, &U32{0})
+	if got := b.registered(0); len(got) != 1 {
+		t.Errorf("port 0 has registered %v, of which one pool is left", got)
+	}
+	do(b, OpRxSetup, 1, b.queueConf(0, b.pool))
+	if got := b.registered(0); len(got) != 2 {
+		t.Errorf("port 0 has registered %v, want two pools", got)
 	}
 	b.plain(OpClose, 1)
-	if _, regions := b.txPlan(b.port(0)); len(regions) != 1 {
-		t.Errorf("regions to send from after port 1 was closed: %v", regions)
+	if got := b.registered(0); len(got) != 1 {
+		t.Errorf("after port 1 was closed, port 0 has registered %v", got)
 	}
+	if n := b.send(0, 1, 8); n != 8 {
+		t.Errorf("%d packets of 8 were sent", n)
+	}
+}
+
+// TestMemoryReplaced: an application may free a mempool when no queue receives into it any more, and make another in
+// its place. What a port that was started all the time sends from there is what is there now.
+func TestMemoryReplaced(t *testing.T) {
+	nettest.NeedUring(t)
+	b := newBench(t)
+	const size = 1 << 16
+	at, err := unix.MmapPtr(-1, 0, nil, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+	must(t, err)
+	b.probe(1, "")
+	do(b, OpConfigure, 1, &Conf{RxQueues: 1, TxQueues: 1})
+	conf := b.queueConf(0, b.pool)
+	conf.Regions[0] = Region{uint64(uintptr(at)), size}
+	do(b, OpRxSetup, 1, conf)
+	b.run(0, 1)
+
+	l, err := b.conn.LinkByName("tap0")
+	must(t, err)
+	capture, err := traffic.NewCapturer(b.ns, l.Index)
+	must(t, err)
+	defer func() { must(t, capture.Close()) }()
+
+	var m mbuf.Mbuf // in the mempool's memory
+	send := func(last byte) {
+		t.Helper()
+		m = *sample(b.host.pool(b.pool))
+		*(*unsafe.Pointer)(unsafe.Pointer(&m)) = at // buf_addr
+		copy(m.Append(60), frame(60))
+		m.Bytes()[59] = last
+		b.host.free = func([]*mbuf.Mbuf) {}
+		defer func() { b.host.free = mbuf.FreeBulk }()
+		if n := b.tx(0, 0, []*mbuf.Mbuf{&m, &m, &m, &m, &m, &m, &m, &m}); n != 8 { // as many as go through the ring
+			t.Fatalf("%d packets of 8 were sent", n)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), nettest.Bound(wait))
+		defer cancel()
+		for range 8 {
+			got, err := capture.Next(ctx, func(f []byte) bool { return len(f) == 60 && f[12] == 0x88 })
+			must(t, err)
+			if got[59] != last {
+				t.Fatalf("the packet has %#x, want %#x: what was there before", got[59], last)
+			}
+		}
+	}
+
+	send(0x11)
+	do(b, OpRxRelease, 1, &U32{0})
+	must(t, unix.MunmapPtr(at, size))
+	at, err = unix.MmapPtr(-1, 0, at, size, unix.PROT_READ|unix.PROT_WRITE,
+		unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_FIXED_NOREPLACE)
+	must(t, err)
+	send(0x22)
+	must(t, unix.MunmapPtr(at, size))
+}
+
+// sample is what an empty mbuf of a pool looks like.
+func sample(pool *mbuf.Pool) *mbuf.Mbuf {
+	m := pool.Alloc()
+	defer m.Free()
+	like := *m
+	return &like
 }

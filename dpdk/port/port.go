@@ -14,6 +14,7 @@ import (
 	"syscall"
 
 	"github.com/rtap-project/rtap"
+	"github.com/rtap-project/rtap/mbuf"
 )
 
 // Ports are the plugin's ports in this process.
@@ -40,7 +41,9 @@ type eth struct {
 	mtu  uint32       // that the device arguments ask for; 0 if they do not, or the application does by now
 	last lastLink
 
-	rx, tx []queueNote // by queue; under Ports.mu
+	// By queue, and the memory that Tx queues have registered, nil while the port is stopped; under Ports.mu.
+	rx, tx  []queueNote
+	regions []mbuf.Region
 
 	events eventGate
 }
@@ -120,7 +123,8 @@ func (e *eth) close() error {
 	}
 	e.ports.mu.Lock()
 	defer e.ports.mu.Unlock()
-	e.rx, e.tx = nil, nil
+	e.rx, e.tx, e.regions = nil, nil, nil
+	e.ports.follow()
 	if e.ports.ports[e.id].CompareAndSwap(e, nil) {
 		e.ports.table[e.id].Store(nil)
 	}

@@ -72,6 +72,7 @@ func (p *Ports) resize(e *eth, n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	e.rx, e.tx = resized(e.rx, n), resized(e.tx, n)
+	p.follow()
 	all := 0
 	for i := range p.ports {
 		if o := p.ports[i].Load(); o != nil {
@@ -97,6 +98,7 @@ func (e *eth) note(notes *[]queueNote, queue uint32, n queueNote) error {
 		return fmt.Errorf("queue %d: %w: it has %d", queue, rtap.ErrNotConfigured, len(*notes))
 	}
 	(*notes)[queue] = n
+	e.ports.follow()
 	return nil
 }
 
@@ -184,8 +186,10 @@ func (e *eth) start(s *Started) error {
 
 // makeTx makes the Tx queues that were noted.
 func (e *eth) makeTx() error {
-	tx, regions := e.ports.txPlan(e)
-	for i, n := range tx {
+	e.ports.mu.Lock()
+	defer e.ports.mu.Unlock()
+	regions := e.ports.rxRegions()
+	for i, n := range e.tx {
 		if !n.set {
 			continue // Start says so
 		}
@@ -194,6 +198,7 @@ func (e *eth) makeTx() error {
 			return err
 		}
 	}
+	e.regions = regions
 	return nil
 }
 
@@ -202,18 +207,19 @@ func (e *eth) dropTx(why error) error {
 	if errors.Is(why, rtap.ErrStarted) {
 		return nil
 	}
+	e.ports.mu.Lock()
+	defer e.ports.mu.Unlock()
+	e.regions = nil
 	var err error
-	for i := range int(e.conf.TxQueues) {
+	for i := range e.tx {
 		err = errors.Join(err, e.dev.ReleaseTxQueue(i))
 	}
 	return err
 }
 
-// txPlan is what is noted of e's Tx queues, and the memory that packets to be sent lie in: that of all Rx queues of
-// all ports, since packets are forwarded.
-func (p *Ports) txPlan(e *eth) (tx []queueNote, regions []mbuf.Region) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+// rxRegions is the memory that packets to be sent lie in: that of all Rx queues of all ports, since packets are
+// forwarded. The caller holds mu.
+func (p *Ports) rxRegions() []mbuf.Region {
 	var pools [][]mbuf.Region
 	for i := range p.ports {
 		if o := p.ports[i].Load(); o != nil {
@@ -224,7 +230,28 @@ func (p *Ports) txPlan(e *eth) (tx []queueNote, regions []mbuf.Region) {
 			}
 		}
 	}
-	return slices.Clone(e.tx), append([]mbuf.Region{}, union(pools...)...) // never nil, which would be rtap's choice
+	return append([]mbuf.Region{}, union(pools...)...) // never nil, which would be rtap's choice
+}
+
+// follow has the started ports register what rxRegions is now. It comes before an application can free a mempool that
+// no Rx queue uses any more: where the kernel has memory registered that was unmapped since, and something else is in its
+// place, it would send what was there before. The caller holds mu.
+func (p *Ports) follow() {
+	regions := p.rxRegions()
+	for i := range p.ports {
+		if o := p.ports[i].Load(); o != nil && o.regions != nil && !slices.Equal(o.regions, regions) {
+			o.register(regions)
+		}
+	}
+}
+
+func (e *eth) register(regions []mbuf.Region) {
+	e.regions = regions
+	for i := range e.tx {
+		if err := e.dev.SetTxRegions(i, regions); err != nil && !errors.Is(err, rtap.ErrClosed) {
+			e.ports.host.Log(LevelErr, fmt.Sprintf("%s: %v", e.name, err))
+		}
+	}
 }
 
 // describe says how the port was started.
