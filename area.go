@@ -9,8 +9,8 @@ import (
 	"github.com/rtap-project/rtap/internal/shm"
 )
 
-// area is the memory that a published port shares with secondaries: what its queues count, whoever polls them. A nil area
-// is that of a port which is not published.
+// area is the memory that a published or shared port has in common with other processes: what its queues count, whoever
+// polls them. A nil area is that of a port which is neither.
 type area struct {
 	memory *shm.Memory
 	*areaLayout

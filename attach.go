@@ -367,13 +367,10 @@ func (d *Device) takeAll(r *leaseReply, taps []*tuntap.Queue, pools []*mbuf.Pool
 	defer clear(d.revokedEarly)
 	d.learn(r.attachment)
 	d.mtu = max(d.mtu, r.MTU)
-	if d.engine == nil {
-		var err error
-		if d.engine, d.reason, err = pktio.Select(string(d.cfg.Engine), taps[0].FD()); err != nil {
-			return err
-		}
+	err := d.choose(taps[0].FD())
+	if err != nil {
+		return err
 	}
-	var err error
 	for i, l := range r.Leased {
 		if err = d.takeLease(l, taps[i], pools[i]); err != nil {
 			break
@@ -386,33 +383,50 @@ func (d *Device) takeAll(r *leaseReply, taps []*tuntap.Queue, pools []*mbuf.Pool
 		return err
 	}
 	for _, l := range r.Leased {
-		p := d.pairs[l.Queue]
-		p.rx.gate.open()
-		p.tx.gate.open()
-		if e := p.rx.intr.run(true); e != nil {
+		if e := d.pairs[l.Queue].open(); e != nil {
 			d.cfg.Log.Warn("interrupts of a leased queue", "interface", d.name, "queue", l.Queue, "error", e)
 		}
 	}
 	return nil
 }
 
+// choose finds an engine by one of the descriptors that another process has sent, unless there is one.
+func (d *Device) choose(fd int) (err error) {
+	if d.engine == nil {
+		d.engine, d.reason, err = pktio.Select(string(d.cfg.Engine), fd)
+	}
+	return err
+}
+
+// open lets bursts in.
+func (p *pair) open() error {
+	p.rx.gate.open()
+	p.tx.gate.open()
+	return p.rx.intr.run(true)
+}
+
 func (d *Device) takeLease(l leased, tap *tuntap.Queue, pool *mbuf.Pool) error {
 	if d.revokedEarly[l.ID] {
 		return fmt.Errorf("%w: queue %d", ErrRevoked, l.Queue)
 	}
-	p := d.pairs[l.Queue]
-	p.tap, p.id = tap, l.ID
-	var err error
-	if p.rx, err = d.newRxQueue(l.Queue, tap.FD(), RxConfig{Ring: l.RxRing, Memory: pool}); err != nil {
+	d.pairs[l.Queue].id = l.ID
+	return d.take(l.Queue, tap, RxConfig{Ring: l.RxRing, Memory: pool}, TxConfig{Ring: l.TxRing, Regions: pool.Regions()})
+}
+
+// take makes queue pair i on a descriptor that another process has sent. Its gates are shut.
+func (d *Device) take(i int, tap *tuntap.Queue, rx RxConfig, tx TxConfig) (err error) {
+	p := d.pairs[i]
+	p.tap = tap
+	if p.rx, err = d.newRxQueue(i, tap.FD(), rx); err != nil {
 		return err
 	}
-	if p.tx, err = d.newTxQueue(l.Queue, tap.FD(), TxConfig{Ring: l.TxRing, Regions: pool.Regions()}); err != nil {
+	if p.tx, err = d.newTxQueue(i, tap.FD(), tx); err != nil {
 		return err
 	}
 	return p.rx.fit(d.rxShape(d.mtu))
 }
 
-// drop gives up a queue that was leased: its gates stay shut, its mbufs go to the pool.
+// drop gives up a queue that is another process's: its gates stay shut, its mbufs go to the pool.
 func (p *pair) drop() error {
 	if p.tap == nil {
 		return nil

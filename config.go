@@ -91,6 +91,9 @@ type Config struct {
 	// $XDG_RUNTIME_DIR, /tmp.
 	RuntimeDir string
 
+	// Shared lets the program hand the port's queues to other processes of its own by Share, without leases.
+	Shared bool
+
 	// MayLease is asked before a process is given queues that it wants to lease; what it returns is the
 	// process's error. It must not call the Device's methods. nil means that all may.
 	MayLease func(who Process, queues []int) error

@@ -294,30 +294,34 @@ func (t *tally) publish(p *pending) {
 	p.touched = 0
 }
 
-// loads bounds how often load tries to find no burst publishing meanwhile. That takes a fraction
-// of a burst's time, so that one of the first tries succeeds; the others, a second in all,
-// are for a thread that does not get the processor in the midst of it.
-const loads = 10000
+// loadWait bounds how long load tries to find no burst publishing meanwhile. That takes a fraction of a burst's time, so
+// that one of the first tries succeeds; the rest is for a thread that does not get the processor in the midst of it.
+const loadWait = time.Second
 
 // load reads all counters between two bursts. Anybody may call it at any time. It goes
 // backwards, so that even if it never finds such a moment no class has more than there are
-// packets.
+// packets. Who has not gone on publishing in all that time is a process that was killed.
 func (t *tally) load() (c counts) {
-	for try := range loads {
+	first, begin := t.turns.Load(), time.Now()
+	for try := 0; ; try++ {
 		turns := t.turns.Load()
 		for i := counterCount - 1; i >= 0; i-- {
 			c[i] = t.total[i].Load()
 		}
-		if turns&1 == 0 && t.turns.Load() == turns {
-			break
-		}
-		if try < 100 {
+		switch {
+		case turns&1 == 0 && t.turns.Load() == turns:
+			return c
+		case try < 100:
 			runtime.Gosched()
-		} else {
+		case time.Since(begin) < loadWait:
 			time.Sleep(50 * time.Microsecond)
+		default:
+			if first&1 != 0 {
+				t.turns.CompareAndSwap(first, first+1)
+			}
+			return c
 		}
 	}
-	return c
 }
 
 // counts are the values of a tally at one time.

@@ -3,6 +3,7 @@
 package rtap
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -61,7 +62,7 @@ var published struct {
 // publish reserves the port's number under the file prefix. Others do not see the port until show.
 func (d *Device) publish() error {
 	if d.cfg.FilePrefix == "" {
-		return nil
+		return d.makeArea()
 	}
 	published.Lock()
 	defer published.Unlock()
@@ -83,8 +84,14 @@ func (d *Device) publish() error {
 		return err // there is a port, so the group stays
 	}
 	d.group = g
-	var err error
-	d.area, err = newArea(fmt.Sprintf("port %d of %s", d.cfg.Port, d.cfg.FilePrefix))
+	return d.makeArea()
+}
+
+// makeArea makes the memory that other processes count in, if there may be any.
+func (d *Device) makeArea() (err error) {
+	if d.group != nil || d.cfg.Shared {
+		d.area, err = newArea(fmt.Sprintf("port %d of %s", d.cfg.Port, cmp.Or(d.cfg.FilePrefix, d.cfg.Name)))
+	}
 	return err
 }
 
