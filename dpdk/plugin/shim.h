@@ -122,9 +122,9 @@ struct rtap_text {			/* out, ends with a zero */
 
 struct rtap_share {
 	uint32_t from, nfds, total;	/* these descriptors are from ... from + nfds - 1 of total */
-	uint32_t len;			/* of json; whole in the first part */
+	uint32_t len;			/* of json, which is the same in all parts */
 	int32_t fds[RTAP_SHARE_FDS];
-	char json[1024];
+	char json[16384];
 };
 
 struct rtap_runtime {			/* out */

@@ -121,7 +121,7 @@ type Share struct {
 	From, NFDs, Total uint32
 	Len               uint32
 	FDs               [ShareFDs]int32
-	JSON              [1024]byte
+	JSON              [16384]byte
 }
 
 // Runtime is struct rtap_runtime.

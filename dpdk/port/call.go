@@ -86,6 +86,9 @@ var handlers = [...]handler{
 	OpIsRemoved: {"look for", inPrimary | unlocked, 0, 0, func(e *eth, _ unsafe.Pointer, _ int) (int32, error) {
 		return e.isRemoved(), nil
 	}},
+	OpShare:   with("share queues of", inPrimary, (*eth).share),
+	OpJoin:    with("join", inSecondary, (*eth).join),
+	OpLeave:   without("leave", inSecondary|closedToo, (*eth).leave),
 	OpRuntime: with("describe the runtime", noPort, (*eth).runtime),
 }
 
@@ -104,6 +107,9 @@ func (p *Ports) call(op Op, port uint16, arg unsafe.Pointer, len uintptr) (int32
 	h, elems, err := lookUp(op, arg, len)
 	if err != nil {
 		return 0, err
+	}
+	if op == OpJoin {
+		defer (*Share)(arg).drop()
 	}
 	e := p.port(port)
 	switch {

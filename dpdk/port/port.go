@@ -8,6 +8,7 @@
 package port
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -46,6 +47,12 @@ type eth struct {
 	regions []mbuf.Region
 
 	events eventGate
+
+	generation uint32 // how often the port was started
+
+	// Of a secondary.
+	joining joining
+	shared  *rtap.SharedQueues // nil while the primary's port is stopped
 }
 
 // New makes room for ports with the numbers 0 to max-1, in a process of so many lcores. version is DPDK's.
@@ -91,7 +98,7 @@ func (e *eth) open(args string) error {
 	if err != nil {
 		return err
 	}
-	cfg.Port = e.id
+	cfg.Port, cfg.Shared = e.id, true
 	cfg.Log = newLog(e.ports.host, e.name)
 	if e.dev, err = rtap.Open(cfg); err != nil {
 		return err
@@ -117,9 +124,9 @@ func (p *Ports) port(id uint16) *eth {
 func (e *eth) close() error {
 	e.events.end()
 	e.places.hide()
-	var err error
+	err := e.leave()
 	if e.dev != nil {
-		err = e.dev.Close()
+		err = errors.Join(err, e.dev.Close())
 	}
 	e.ports.mu.Lock()
 	defer e.ports.mu.Unlock()

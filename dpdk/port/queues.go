@@ -180,6 +180,7 @@ func (e *eth) start(s *Started) error {
 	if err := e.describe(s); err != nil {
 		return errors.Join(err, e.stop())
 	}
+	e.generation++
 	e.places.show(e.dev)
 	return nil
 }
