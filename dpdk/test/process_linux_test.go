@@ -73,7 +73,8 @@ type program struct {
 	eal     []string // options of EAL's
 	args    []string // the program's own
 	limit   time.Duration
-	bare    bool // none of what every program here gets from start
+	bare    bool   // none of what every program here gets from start
+	preload string // a library to load in front, if any
 }
 
 // alone are EAL's options for a program that needs no memory but its own. "-l 0-1" is the whole machine.
@@ -110,7 +111,7 @@ func start(t testing.TB, p program) *process {
 	r := &process{t: t, ns: p.ns, runtime: p.runtime, done: make(chan struct{})}
 	// Else a program's lines arrive when its buffer is full.
 	r.cmd = exec.CommandContext(ctx, "stdbuf", append([]string{"-oL", "-eL", p.path}, append(args, p.args...)...)...)
-	r.cmd.Env = append(os.Environ(), "RUNTIME_DIRECTORY="+p.runtime)
+	r.cmd.Env = append(os.Environ(), "RUNTIME_DIRECTORY="+p.runtime, "LD_PRELOAD="+p.preload)
 	r.cmd.Stdout, r.cmd.Stderr = &r.out, &r.out
 	r.cmd.WaitDelay = 5 * time.Second
 	var err error
