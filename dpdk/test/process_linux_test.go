@@ -110,7 +110,7 @@ func start(t testing.TB, p program) *process {
 	ctx, cancel := context.WithTimeout(context.Background(), nettest.Bound(p.limit))
 	r := &process{t: t, ns: p.ns, runtime: p.runtime, done: make(chan struct{})}
 	// Else a program's lines arrive when its buffer is full.
-	r.cmd = exec.CommandContext(ctx, "stdbuf", append([]string{"-oL", "-eL", p.path}, append(args, p.args...)...)...)
+	r.cmd = exec.CommandContext(ctx, "stdbuf", append([]string{"-oL", p.path}, append(args, p.args...)...)...)
 	r.cmd.Env = append(os.Environ(), "RUNTIME_DIRECTORY="+p.runtime, "LD_PRELOAD="+p.preload)
 	r.cmd.Stdout, r.cmd.Stderr = &r.out, &r.out
 	r.cmd.WaitDelay = 5 * time.Second
@@ -186,9 +186,9 @@ func (p *process) readPast(past *regexp.Regexp, at int, text string, limit time.
 			if s, _ := p.out.since(at); strings.Contains(s, text) {
 				continue
 			}
-			p.t.Fatalf("%s ended (%v) instead of writing %q", p.cmd.Args[3], p.err, text)
+			p.t.Fatalf("%s ended (%v) instead of writing %q", p.cmd.Args[2], p.err, text)
 		case <-timeout:
-			p.t.Fatalf("%s does not write %q within %v", p.cmd.Args[3], text, limit)
+			p.t.Fatalf("%s does not write %q within %v", p.cmd.Args[2], text, limit)
 		}
 	}
 }
@@ -210,10 +210,10 @@ func (p *process) wait(code int) {
 	select {
 	case <-p.done:
 	case <-time.After(nettest.Bound(30 * time.Second)):
-		p.t.Fatalf("%s does not end", p.cmd.Args[3])
+		p.t.Fatalf("%s does not end", p.cmd.Args[2])
 	}
 	if got := p.cmd.ProcessState.ExitCode(); got != code {
-		p.t.Fatalf("%s: exit code %d (%v), want %d", p.cmd.Args[3], got, p.err, code)
+		p.t.Fatalf("%s: exit code %d (%v), want %d", p.cmd.Args[2], got, p.err, code)
 	}
 }
 

@@ -205,14 +205,16 @@ func TestDumpcap(t *testing.T) {
 	const frames = 500
 	p := startTestpmd(t, pmdConfig{ports: 2, eal: hugepages(t)})
 	p.all("set fwd io", "start")
-	// dpdk-dumpcap has no -d. A driver is loaded as well when it is in the usual directory, or like this.
+	// dpdk-dumpcap has no -d. A driver is loaded as well when it is in the usual directory, or like this. And memory pools
+	// know their drivers by numbers, in the order of loading: Debian's testpmd is linked with one, dpdk-dumpcap is not.
+	preload := "librte_mempool_dpaa.so.23 " + plugin
 	var caps []*process
 	var files []string
 	for n := range p.ports {
 		files = append(files, filepath.Join(newRuntime(t), "capture.pcapng"))
 		caps = append(caps, start(t, program{path: nettest.NeedProgram(t, "dpdk-dumpcap"), ns: p.ns, runtime: p.runtime, bare: true,
-			preload: plugin, eal: []string{"-i", strconv.Itoa(n), "-c", strconv.Itoa(frames), "-w", files[n]}}))
-		caps[n].read(0, "File: ", patience)
+			preload: preload, eal: []string{"-i", strconv.Itoa(n), "-c", strconv.Itoa(frames), "-w", files[n]}}))
+		caps[n].read(0, "Packets captured: ", patience)
 	}
 	sent := make([][]byte, frames)
 	in, out := p.ports[0].injector(), p.ports[1].capturer()
