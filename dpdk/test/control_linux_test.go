@@ -221,6 +221,30 @@ func TestInfo(t *testing.T) {
 	p.quit()
 }
 
+// TestDescriptors: a packet that waits can be seen without taking it. The kernel does not say how many do.
+func TestDescriptors(t *testing.T) {
+	p := startTestpmd(t, pmdConfig{ports: 1})
+	says := func(command, text string) {
+		t.Helper()
+		if s := p.do(command); !strings.Contains(s, text) {
+			t.Errorf("%s: %q, want %q", command, s, text)
+		}
+	}
+	says("show port 0 rxq 0 desc used count", "Used desc count = 0")
+	says("show port 0 rxq 0 desc 0 status", "AVAILABLE")
+	says("show port 0 txq 0 desc 0 status", "DONE")
+	must(t, p.ports[0].injector().Inject(flow(0, 100)))
+	says("show port 0 rxq 0 desc used count", "Used desc count = 1")
+	says("show port 0 rxq 0 desc 0 status", "DONE")
+	says("show port 0 rxq 0 desc 256 status", "Invalid")
+	p.all("set fwd rxonly", "start")
+	nettest.Eventually(t, patience, "the packet to be received", func() bool { return p.stats(0)["RX-packets"] == 1 })
+	p.do("stop")
+	says("show port 0 rxq 0 desc used count", "Used desc count = 0")
+	p.do("port cleanup 0 txq 0 0")
+	p.quit()
+}
+
 // TestLinkEvents has the administrator change the link; testpmd is called back, and removal is one too.
 func TestLinkEvents(t *testing.T) {
 	p := startTestpmd(t, pmdConfig{ports: 1})
@@ -322,7 +346,7 @@ func TestAliasAndPersist(t *testing.T) {
 	for range 2 {
 		p := &testpmd{process: start(t, program{path: nettest.NeedProgram(t, "dpdk-testpmd"), ns: ns,
 			eal: alone(strings.Replace(driver, "net_", "eth_", 1) + "3,iface=keep0,persist"), args: []string{"-i", "--total-num-mbufs=" + mbufs}})}
-		p.read(0, prompt, patience)
+		p.awaitPrompt(0)
 		p.ports = []*iface{{t: t, name: "keep0", ns: ns, conn: conn}}
 		p.ports[0].find()
 		if index != 0 && index != p.ports[0].index {

@@ -135,7 +135,7 @@ func start(t testing.TB, p program) *process {
 		_ = r.cmd.Process.Kill()
 		<-r.done
 		if t.Failed() {
-			t.Logf("%s\n%s", strings.Join(r.cmd.Args, " "), tail(cacheCount.ReplaceAllString(r.out.String(), ""), 12000))
+			t.Logf("%s\n%s", strings.Join(r.cmd.Args, " "), middle(cacheCount.ReplaceAllString(r.out.String(), "")))
 		}
 	})
 	return r
@@ -144,9 +144,10 @@ func start(t testing.TB, p program) *process {
 // cacheCount is what dump_mempool says of each of 128 lcores.
 var cacheCount = regexp.MustCompile(` *cache_count\[.*\n`)
 
-func tail(s string, n int) string {
-	if len(s) > n {
-		return "... " + s[len(s)-n:]
+// middle leaves out what is neither at the beginning nor at the end.
+func middle(s string) string {
+	if len(s) > 16000 {
+		return s[:6000] + "\n...\n" + s[len(s)-10000:]
 	}
 	return s
 }
@@ -162,33 +163,30 @@ func newRuntime(t testing.TB) string {
 	return dir
 }
 
-// read waits for a text in what the program writes from position at on, and returns what is before it.
-func (p *process) read(at int, text string, limit time.Duration) string {
+// read waits for a text in what the program writes from position at on.
+func (p *process) read(at int, text string, limit time.Duration) {
 	p.t.Helper()
-	return p.readPast(nil, at, text, limit)
+	p.await(at, fmt.Sprintf("%q", text), limit, func(s string) bool { return strings.Contains(s, text) })
 }
 
-// readPast is read, with everything left out that matches past.
-func (p *process) readPast(past *regexp.Regexp, at int, text string, limit time.Duration) string {
+// await waits until what the program has written from position at on is enough.
+func (p *process) await(at int, what string, limit time.Duration, enough func(s string) bool) {
 	p.t.Helper()
 	timeout := time.After(nettest.Bound(limit))
 	for {
 		s, more := p.out.since(at)
-		if past != nil {
-			s = past.ReplaceAllString(s, "")
-		}
-		if before, _, ok := strings.Cut(s, text); ok {
-			return before
+		if enough(s) {
+			return
 		}
 		select {
 		case <-more:
 		case <-p.done:
-			if s, _ := p.out.since(at); strings.Contains(s, text) {
-				continue
+			if s, _ := p.out.since(at); enough(s) {
+				return
 			}
-			p.t.Fatalf("%s ended (%v) instead of writing %q", p.cmd.Args[2], p.err, text)
+			p.t.Fatalf("%s ended (%v) instead of writing %s", p.cmd.Args[2], p.err, what)
 		case <-timeout:
-			p.t.Fatalf("%s does not write %q within %v", p.cmd.Args[2], text, limit)
+			p.t.Fatalf("%s does not write %s within %v", p.cmd.Args[2], what, limit)
 		}
 	}
 }

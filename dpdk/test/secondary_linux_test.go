@@ -5,6 +5,7 @@ package test
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -73,7 +74,7 @@ func TestTwoProcesses(t *testing.T) {
 	p.addresses()
 	for _, round := range []string{"first", "second"} {
 		s := &testpmd{process: p.secondary("dpdk-testpmd", "-i", "--rxq=2", "--txq=2", "--num-procs=2", "--proc-id=1"), ports: p.ports}
-		s.readPast(event, 0, prompt, patience)
+		s.awaitPrompt(0)
 		for _, q := range []*testpmd{p, s} {
 			q.all("set fwd io", "start")
 		}
@@ -116,7 +117,7 @@ func TestSecondaryKilled(t *testing.T) {
 	p := startTestpmd(t, pmdConfig{ports: 1, eal: hugepages(t), limit: 2 * time.Minute,
 		args: []string{"--rxq=2", "--txq=2", "--num-procs=2", "--proc-id=0"}})
 	s := &testpmd{process: p.secondary("dpdk-testpmd", "-i", "--rxq=2", "--txq=2", "--num-procs=2", "--proc-id=1"), ports: p.ports}
-	s.readPast(event, 0, prompt, patience)
+	s.awaitPrompt(0)
 	s.all("set fwd txonly", "start")
 	k := p.ports[0]
 	nettest.Eventually(t, patience, "the secondary to send", func() bool { return k.link().Stats.RxPackets > 1000 })
@@ -146,8 +147,17 @@ func TestProcInfo(t *testing.T) {
 		return s.out.String()
 	}
 	mine := p.stats(0)
-	port, _, _ := strings.Cut(info("-p", "0x1", "--stats"), "Stats reg") // queues follow
+	all := info("-p", "0x1", "--stats")
+	port, _, _ := strings.Cut(all, "Stats reg") // queues follow
 	got := counters(port)
+	var sum uint64
+	for _, q := range regexp.MustCompile(`Stats reg +\d+ RX-packets: (\d+)`).FindAllStringSubmatch(all, -1) {
+		n, _ := strconv.ParseUint(q[1], 10, 64)
+		sum += n
+	}
+	if sum != mine["RX-packets"] {
+		t.Errorf("proc-info: queues have %d packets, want %d: %s", sum, mine["RX-packets"], all)
+	}
 	want(t, "proc-info", got, map[string]uint64{"RX-packets": mine["RX-packets"], "RX-bytes": mine["RX-bytes"], "RX-errors": 0, "TX-packets": 0})
 	x := counters(info("-p", "0x1", "--xstats"))
 	for k, v := range p.xstats(0) {
@@ -157,6 +167,10 @@ func TestProcInfo(t *testing.T) {
 	}
 	if n := x["rx_q0_packets"] + x["rx_q1_packets"]; n != mine["RX-packets"] {
 		t.Errorf("proc-info: queues have %d packets, want %d", n, mine["RX-packets"])
+	}
+	id := regexp.MustCompile(`(?m)^rx_q1_packets: (\d+)`).FindStringSubmatch(info("-p", "0x1", "--xstats-name", "rx_q1_packets"))
+	if id == nil || !strings.Contains(info("-p", "0x1", "--xstats-ids", id[1]), fmt.Sprintf("rx_q1_packets: %d\n", x["rx_q1_packets"])) {
+		t.Errorf("proc-info finds rx_q1_packets neither by name nor by id: %v", id)
 	}
 	if s := info("-p", "0x1", "--show-port"); !strings.Contains(s, driver) || !regexp.MustCompile(`link.*(10000|10 Gbps|10G)`).MatchString(strings.ToLower(s)) && !strings.Contains(s, "10 Gbps") {
 		t.Errorf("proc-info --show-port: %s", s)
@@ -229,15 +243,69 @@ func TestDumpcap(t *testing.T) {
 	}
 	for n, c := range caps {
 		c.wait(0)
-		got := readPcapng(t, files[n])
-		if len(got) != frames {
-			t.Fatalf("the file of port %d has %d packets, want %d", n, len(got), frames)
-		}
-		for i, f := range got {
-			if !bytes.Equal(f, sent[i]) {
-				t.Fatalf("packet %d in the file of port %d: %d bytes, %d were sent: % x", i, n, len(f), len(sent[i]), f[:min(len(f), 60)])
-			}
-		}
+		same(t, files[n], readPcapng(t, files[n]), sent)
 	}
 	p.quit()
+}
+
+// TestPdump is TestDumpcap with dpdk-pdump, which writes what a port receives and what it sends into two files.
+func TestPdump(t *testing.T) {
+	const frames = 300
+	p := startTestpmd(t, pmdConfig{ports: 1, eal: hugepages(t)})
+	p.all("set fwd io", "start") // back where it came from
+	dir := newRuntime(t)
+	files := []string{filepath.Join(dir, "rx.pcap"), filepath.Join(dir, "tx.pcap")}
+	d := start(t, program{path: nettest.NeedProgram(t, "dpdk-pdump"), ns: p.ns, runtime: p.runtime, eal: []string{"--no-pci", "-l", "0"},
+		preload: "librte_mempool_dpaa.so.23", args: []string{"--pdump", "port=0,queue=*,rx-dev=" + files[0] + ",tx-dev=" + files[1]}})
+	d.read(0, "capture for", patience)
+	in, out := p.ports[0].injector(), p.ports[0].capturer()
+	sent := make([][]byte, frames)
+	for n := range sent {
+		sent[n] = flow(n, 60+n*31%1454)
+		nettest.Eventually(t, patience, "the port to take a frame", func() bool { return in.Inject(sent[n]) == nil })
+		f, err := out.Next(within(t, patience), nil)
+		must(t, err)
+		if !bytes.Equal(f, sent[n]) {
+			t.Fatalf("frame %d was not sent back as it is", n)
+		}
+	}
+	must(t, d.cmd.Process.Signal(syscall.SIGINT))
+	d.wait(0)
+	for _, file := range files {
+		same(t, file, readPcap(t, file), sent)
+	}
+	p.quit()
+}
+
+// readPcap reads the packets of a file of libpcap's (pcap-savefile(5)), in this machine's byte order.
+func readPcap(t testing.TB, path string) (all [][]byte) {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	must(t, err)
+	u32 := binary.NativeEndian.Uint32
+	if len(b) < 24 || u32(b) != 0xa1b2c3d4 && u32(b) != 0xa1b23c4d {
+		t.Fatalf("no pcap file: %d bytes, % x", len(b), b[:min(len(b), 24)])
+	}
+	for b = b[24:]; len(b) >= 16; {
+		n := u32(b[8:])
+		if n != u32(b[12:]) || int(n) > len(b)-16 {
+			t.Fatalf("packet of %d bytes, %d captured, %d there", u32(b[12:]), n, len(b)-16)
+		}
+		all = append(all, b[16:][:n])
+		b = b[16+n:]
+	}
+	return all
+}
+
+// same compares what a file has with what was sent.
+func same(t testing.TB, file string, got, sent [][]byte) {
+	t.Helper()
+	if len(got) != len(sent) {
+		t.Fatalf("%s has %d packets, want %d", file, len(got), len(sent))
+	}
+	for i, f := range got {
+		if !bytes.Equal(f, sent[i]) {
+			t.Fatalf("%s, packet %d: %d bytes, %d were sent: % x", file, i, len(f), len(sent[i]), f[:min(len(f), 60)])
+		}
+	}
 }

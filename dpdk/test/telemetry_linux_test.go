@@ -76,7 +76,7 @@ func TestTelemetry(t *testing.T) {
 	if i := ask[map[string]any](t, p.process, "/ethdev/info,0"); i["name"] != driver+"0" || i["mtu"] != 1500.0 {
 		t.Errorf("info: %v", i)
 	}
-	if r := runtimeOf(t, p.process); r["goroutines"] == 0 || r["threads"] == 0 || r["cgo_calls"] == 0 {
+	if r := runtimeOf(t, p.process); r["goroutines"] == 0 || r["threads"] == 0 || r["cgo_calls"] == 0 || r["procs"] < 4 {
 		t.Errorf("runtime: %v", r)
 	}
 	p.quit()

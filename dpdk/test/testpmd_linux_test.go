@@ -131,7 +131,7 @@ func startTestpmd(t testing.TB, cfg pmdConfig) *testpmd {
 	}
 	p.process = start(t, program{path: nettest.NeedProgram(t, "dpdk-testpmd"), ns: ns, eal: eal, limit: cfg.limit,
 		args: append([]string{"-i", "--total-num-mbufs=" + mbufs, "--mbcache=64"}, cfg.args...)})
-	p.readPast(event, 0, prompt, patience)
+	p.awaitPrompt(0)
 	for _, i := range p.ports {
 		i.find()
 	}
@@ -141,15 +141,32 @@ func startTestpmd(t testing.TB, cfg pmdConfig) *testpmd {
 // mbufs is how many testpmd has.
 const mbufs = "4096"
 
-// event is what testpmd says when it is called back, in the middle of whatever else it says.
-var event = regexp.MustCompile(`\nPort \d+: [\w ]+ event\n`)
+// event is what testpmd says when it is called back: in the middle of whatever else it says, even its prompt.
+var (
+	event       = regexp.MustCompile(`Port \d+: [\w ]+ event\n`)
+	splitPrompt = regexp.MustCompile(strings.Join(strings.Split(prompt, ""), "\n?"))
+)
+
+// awaitPrompt waits until testpmd takes the next command, and returns what it has written from position at on.
+func (p *testpmd) awaitPrompt(at int) (said string) {
+	p.t.Helper()
+	p.await(at, "its prompt", patience, func(s string) bool {
+		s = event.ReplaceAllString(s, "")
+		i := splitPrompt.FindStringIndex(s)
+		if i != nil {
+			said = s[:i[0]]
+		}
+		return i != nil
+	})
+	return said
+}
 
 // do gives testpmd a command and returns what it says.
 func (p *testpmd) do(command string) string {
 	p.t.Helper()
 	at := p.mark()
 	p.write(command)
-	s := p.readPast(event, at, prompt, patience)
+	s := p.awaitPrompt(at)
 	_, s, _ = strings.Cut(s, "\n") // the command itself
 	if strings.Contains(s, "Bad arguments") || strings.Contains(s, "Command not found") || strings.Contains(s, "Ambiguous command") {
 		p.t.Fatalf("testpmd does not know %q: %s", command, s)

@@ -118,6 +118,39 @@ func TestOffloads(t *testing.T) {
 	p.quit()
 }
 
+// TestMempools has testpmd take its mbufs from memory of other kinds: anonymous, and outside the pool (pinned external
+// buffers). Streams go through, and a port of the first kind sends from registered buffers.
+func TestMempools(t *testing.T) {
+	for _, kind := range []string{"anon", "xbuf"} {
+		t.Run(kind, func(t *testing.T) {
+			p := startTestpmd(t, pmdConfig{ports: 2, args: []string{"--mp-alloc=" + kind}})
+			p.addresses()
+			p.all("set fwd io", "start")
+			p.tcp(8 << 20)
+			p.do("stop")
+			p.faultless()
+			p.quit()
+		})
+	}
+}
+
+// TestEcho has testpmd answer pings: a port and the kernel behind it, nothing else.
+func TestEcho(t *testing.T) {
+	p := startTestpmd(t, pmdConfig{ports: 1})
+	p.addresses()
+	p.all("set fwd icmpecho", "start")
+	r, err := traffic.Ping(within(t, time.Minute), traffic.PingConfig{NS: p.ports[0].ns, Dst: address(98), Count: 200, SizeBytes: 1400, Timeout: 5 * time.Second})
+	must(t, err)
+	if r.Lost() != 0 {
+		t.Errorf("%d of %d pings were lost", r.Lost(), r.Sent)
+	}
+	p.do("stop")
+	if s := p.stats(0); s["RX-packets"] < 200 || s["TX-packets"] < 200 {
+		t.Errorf("%v", s)
+	}
+	p.quit()
+}
+
 // TestStopWhileTrafficFlows stops and starts ports while a stream is under way. The stream waits, and arrives whole.
 func TestStopWhileTrafficFlows(t *testing.T) {
 	p := startTestpmd(t, pmdConfig{ports: 2})
