@@ -6,8 +6,10 @@
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <rte_lcore.h>
@@ -41,9 +43,55 @@ static void in_child(void)
 	forked = true;
 }
 
+/*
+ * Handlers run on the thread's stack for signals once Go is there (rtap_onstack). A thread that has none would get
+ * one of 32 KB from Go, with heap below it; handlers of the application's may want more, and one may interrupt
+ * another. Go takes the one that is there.
+ */
+#define STACK (256 << 10)
+#define GUARD (64 << 10)	/* at least a page, everywhere */
+
+static pthread_key_t stack_key;
+static pthread_once_t stack_once = PTHREAD_ONCE_INIT;
+
+static void free_stack(void *mem)
+{
+	const stack_t off = { .ss_flags = SS_DISABLE };
+
+	if (sigaltstack(&off, NULL) == 0)
+		munmap(mem, GUARD + STACK);
+}
+
+static void make_stack_key(void)
+{
+	pthread_key_create(&stack_key, free_stack);
+}
+
+/* Returns what to hand to keep_stack; NULL if the thread has a stack, or there is no memory. */
+static void *give_stack(void)
+{
+	stack_t own;
+	char *mem;
+
+	if (sigaltstack(NULL, &own) < 0 || !(own.ss_flags & SS_DISABLE))
+		return NULL;
+	mem = mmap(NULL, GUARD + STACK, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (mem == MAP_FAILED)
+		return NULL;
+	own = (stack_t){ .ss_sp = mem + GUARD, .ss_size = STACK };
+	if (mprotect(mem + GUARD, STACK, PROT_READ | PROT_WRITE) < 0 || sigaltstack(&own, NULL) < 0) {
+		munmap(mem, GUARD + STACK);
+		return NULL;
+	}
+	return mem;
+}
+
+static __thread void *given;
+
 bool rtap_enter(sigset_t *mask)
 {
 	static bool told;
+	void *mem;
 
 	if (unlikely(!running)) {
 		if (forked && !told) {
@@ -53,11 +101,18 @@ bool rtap_enter(sigset_t *mask)
 		return false;
 	}
 	pthread_sigmask(SIG_SETMASK, NULL, mask);
+	mem = give_stack();
+	if (mem != NULL)
+		given = mem;
 	return true;
 }
 
+/* The key is younger than Go's, so that a thread that ends leaves Go before its stack goes. */
 void rtap_leave(const sigset_t *mask)
 {
+	pthread_once(&stack_once, make_stack_key);
+	if (given != NULL)
+		pthread_setspecific(stack_key, given);
 	pthread_sigmask(SIG_SETMASK, mask, NULL);
 	rtap_known = true;
 }

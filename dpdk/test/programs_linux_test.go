@@ -198,7 +198,7 @@ func TestThreads(t *testing.T) {
 func TestHandlers(t *testing.T) {
 	p, _ := capp(t, "citizen", alone(), time.Minute, "signals")
 	p.wait(0)
-	if s := p.out.String(); !strings.Contains(s, "handled: 5000 5000 5000 5000") || !strings.Contains(s, "done") {
+	if s := p.out.String(); !strings.Contains(s, "handled: 2000 2000 2000 2000") || !strings.Contains(s, "done") {
 		t.Errorf("signals: %s", s)
 	}
 }
