@@ -132,25 +132,22 @@ static int set_link_down(struct rte_eth_dev *dev)
 	return set_link(dev, 0);
 }
 
-static int promiscuous_enable(struct rte_eth_dev *dev)
-{
-	return rtap_call_u32(dev, RTAP_PROMISC, 1);
-}
+/* Callbacks that are an operation of Go's, and no more. */
+#define PLAIN(name, op) \
+	static int name(struct rte_eth_dev *dev) { return rtap_call(dev, op, NULL, 0); }
+#define SWITCH(name, op, on) \
+	static int name(struct rte_eth_dev *dev) { return rtap_call_u32(dev, op, on); }
+#define OF_QUEUE(name, op) \
+	static int name(struct rte_eth_dev *dev, uint16_t queue) { return rtap_call_u32(dev, op, queue); }
 
-static int promiscuous_disable(struct rte_eth_dev *dev)
-{
-	return rtap_call_u32(dev, RTAP_PROMISC, 0);
-}
-
-static int allmulticast_enable(struct rte_eth_dev *dev)
-{
-	return rtap_call_u32(dev, RTAP_ALLMULTI, 1);
-}
-
-static int allmulticast_disable(struct rte_eth_dev *dev)
-{
-	return rtap_call_u32(dev, RTAP_ALLMULTI, 0);
-}
+SWITCH(promiscuous_enable, RTAP_PROMISC, 1)
+SWITCH(promiscuous_disable, RTAP_PROMISC, 0)
+SWITCH(allmulticast_enable, RTAP_ALLMULTI, 1)
+SWITCH(allmulticast_disable, RTAP_ALLMULTI, 0)
+PLAIN(stats_reset, RTAP_STATS_RESET)
+PLAIN(xstats_reset, RTAP_XSTATS_RESET)
+OF_QUEUE(rx_queue_intr_enable, RTAP_INTR_ON)
+OF_QUEUE(rx_queue_intr_disable, RTAP_INTR_OFF)
 
 static int mac_addr_set(struct rte_eth_dev *dev, struct rte_ether_addr *addr)
 {
@@ -184,19 +181,31 @@ static int is_removed(struct rte_eth_dev *dev)
 
 /* Queues */
 
-static struct rtap_queue *queue_new(struct rte_eth_dev *dev, uint16_t queue, uint16_t ring, unsigned int socket)
-{
-	struct rtap_queue *q = rte_zmalloc_socket("net_rtap", sizeof(*q), RTE_CACHE_LINE_SIZE, socket);
-
-	if (q != NULL)
-		*q = (struct rtap_queue){ .port = dev->data->port_id, .queue = queue, .ring = ring };
-	return q;
-}
-
 static int refuse(const struct rte_eth_dev *dev, const char *direction, uint16_t queue, const char *what)
 {
 	RTAP_LOG(ERR, "port %u: %s queue %u: %s\n", dev->data->port_id, direction, queue, what);
 	return -EINVAL;
+}
+
+static int queue_setup(struct rte_eth_dev *dev, enum rtap_op op, struct rtap_queue_conf *c, unsigned int socket,
+	void **queues)
+{
+	struct rtap_queue *q = rte_zmalloc_socket("net_rtap", sizeof(*q), RTE_CACHE_LINE_SIZE, socket);
+	int err;
+
+	if (q == NULL)
+		return -ENOMEM;
+	err = rtap_call(dev, op, c, sizeof(*c));
+	if (err != 0) {
+		rte_free(q);
+		return err;
+	}
+	q->port = dev->data->port_id;
+	q->queue = c->queue;
+	q->ring = c->ring;
+	q->mp = (struct rte_mempool *)(uintptr_t)c->pool;
+	queues[c->queue] = q;
+	return 0;
 }
 
 static int rx_queue_setup(struct rte_eth_dev *dev, uint16_t queue, uint16_t ring, unsigned int socket,
@@ -207,7 +216,6 @@ static int rx_queue_setup(struct rte_eth_dev *dev, uint16_t queue, uint16_t ring
 		.ring = ring,
 		.offloads = conf->offloads | dev->data->dev_conf.rxmode.offloads,
 	};
-	struct rtap_queue *q;
 	int err;
 
 	if (conf->rx_deferred_start)
@@ -215,19 +223,7 @@ static int rx_queue_setup(struct rte_eth_dev *dev, uint16_t queue, uint16_t ring
 	if (mp == NULL)
 		return refuse(dev, "Rx", queue, "one mempool is needed, buffer split is not supported");
 	err = rtap_pool(mp, &c);
-	if (err != 0)
-		return err;
-	q = queue_new(dev, queue, ring, socket);
-	if (q == NULL)
-		return -ENOMEM;
-	err = rtap_call(dev, RTAP_RX_SETUP, &c, sizeof(c));
-	if (err != 0) {
-		rte_free(q);
-		return err;
-	}
-	q->mp = mp;
-	dev->data->rx_queues[queue] = q;
-	return 0;
+	return err != 0 ? err : queue_setup(dev, RTAP_RX_SETUP, &c, socket, dev->data->rx_queues);
 }
 
 static int tx_queue_setup(struct rte_eth_dev *dev, uint16_t queue, uint16_t ring, unsigned int socket,
@@ -238,21 +234,10 @@ static int tx_queue_setup(struct rte_eth_dev *dev, uint16_t queue, uint16_t ring
 		.ring = ring,
 		.offloads = conf->offloads | dev->data->dev_conf.txmode.offloads,
 	};
-	struct rtap_queue *q;
-	int err;
 
 	if (conf->tx_deferred_start)
 		return refuse(dev, "Tx", queue, "deferred start is not supported");
-	q = queue_new(dev, queue, ring, socket);
-	if (q == NULL)
-		return -ENOMEM;
-	err = rtap_call(dev, RTAP_TX_SETUP, &c, sizeof(c));
-	if (err != 0) {
-		rte_free(q);
-		return err;
-	}
-	dev->data->tx_queues[queue] = q;
-	return 0;
+	return queue_setup(dev, RTAP_TX_SETUP, &c, socket, dev->data->tx_queues);
 }
 
 static void queue_release(struct rte_eth_dev *dev, void **queues, uint16_t queue, enum rtap_op op)
@@ -332,16 +317,6 @@ static int fw_version_get(struct rte_eth_dev *dev, char *version, size_t size)
 	return (size_t)n > size ? n : 0;
 }
 
-static int rx_queue_intr_enable(struct rte_eth_dev *dev, uint16_t queue)
-{
-	return rtap_call_u32(dev, RTAP_INTR_ON, queue);
-}
-
-static int rx_queue_intr_disable(struct rte_eth_dev *dev, uint16_t queue)
-{
-	return rtap_call_u32(dev, RTAP_INTR_OFF, queue);
-}
-
 /* A burst keeps no packet. */
 static int tx_done_cleanup(void *txq __rte_unused, uint32_t n __rte_unused)
 {
@@ -386,72 +361,38 @@ static int stats_get(struct rte_eth_dev *dev, RTAP_STATS_ARGS)
 	return 0;
 }
 
-static int stats_reset(struct rte_eth_dev *dev)
-{
-	return rtap_call(dev, RTAP_STATS_RESET, NULL, 0);
-}
-
-static int xstats_reset(struct rte_eth_dev *dev)
-{
-	return rtap_call(dev, RTAP_XSTATS_RESET, NULL, 0);
-}
-
 _Static_assert(RTAP_XSTAT_NAME == RTE_ETH_XSTATS_NAME_SIZE, "xstat names");
 
 /*
- * All values or names, "each" bytes apart, behind a struct rtap_xstats in memory that the caller frees, and
- * in n how many there are.
+ * Puts values or names, which are "each" bytes, where they are wanted: by ids, or all in order. Returns as ethdev's
+ * callbacks do: how many; how many there are, if there is no room for all.
  */
-static struct rtap_xstats *xstats(struct rte_eth_dev *dev, enum rtap_op op, size_t each, int *n)
-{
-	struct rtap_xstats none = { 0 }, *all;
-
-	*n = rtap_call(dev, op, &none, sizeof(none));
-	if (*n < 0)
-		return NULL;
-	all = calloc(1, sizeof(*all) + *n * each);
-	if (all == NULL) {
-		*n = -ENOMEM;
-		return NULL;
-	}
-	all->n = *n;
-	*n = rtap_call(dev, op, all, sizeof(*all) + *n * each);
-	if (*n < 0 || (uint32_t)*n > all->n) {
-		free(all);
-		*n = RTE_MIN(*n, -EAGAIN);
-		return NULL;
-	}
-	return all;
-}
-
-/* Puts what is asked for where it is wanted: by ids, or all in order. Returns as ethdev's callbacks do. */
-static int xstats_pick(struct rte_eth_dev *dev, enum rtap_op op, size_t each, const uint64_t *ids, unsigned int n,
+static int xstats(struct rte_eth_dev *dev, enum rtap_op op, size_t each, const uint64_t *ids, unsigned int n,
 	void (*put)(void *to, unsigned int i, unsigned int id, const void *from), void *to)
 {
-	struct rtap_xstats *all;
+	struct rtap_xstats none = { 0 }, *all;
+	int have = rtap_call(dev, op, &none, sizeof(none)), err;
 	unsigned int i;
-	int have;
 
-	all = xstats(dev, op, each, &have);
+	if (have < 0 || (ids == NULL && (to == NULL || n < (unsigned int)have)))
+		return have;
+	all = calloc(1, sizeof(*all) + have * each);
 	if (all == NULL)
-		return have;
-	if (ids == NULL && (to == NULL || n < (unsigned int)have)) {
-		free(all);
-		return have;
-	}
+		return -ENOMEM;
+	all->n = have;
+	err = rtap_call(dev, op, all, sizeof(*all) + have * each);
 	if (ids == NULL)
 		n = have;
-	for (i = 0; i < n; i++) {
+	for (i = 0; i < n && err >= 0; i++) {
 		uint64_t id = ids ? ids[i] : i;
 
-		if (id >= (unsigned int)have) {
-			free(all);
-			return -EINVAL;
-		}
-		put(to, i, id, (const char *)(all + 1) + id * each);
+		if (id < (uint64_t)have)
+			put(to, i, id, (const char *)(all + 1) + id * each);
+		else
+			err = -EINVAL;
 	}
 	free(all);
-	return n;
+	return err < 0 ? err : (int)n;
 }
 
 static void put_xstat(void *to, unsigned int i, unsigned int id, const void *from)
@@ -471,23 +412,23 @@ static void put_name(void *to, unsigned int i, unsigned int id __rte_unused, con
 
 static int xstats_get(struct rte_eth_dev *dev, struct rte_eth_xstat *to, unsigned int n)
 {
-	return xstats_pick(dev, RTAP_XSTATS, sizeof(uint64_t), NULL, n, put_xstat, to);
+	return xstats(dev, RTAP_XSTATS, sizeof(uint64_t), NULL, n, put_xstat, to);
 }
 
 static int xstats_get_names(struct rte_eth_dev *dev, struct rte_eth_xstat_name *to, unsigned int n)
 {
-	return xstats_pick(dev, RTAP_XSTAT_NAMES, RTAP_XSTAT_NAME, NULL, n, put_name, to);
+	return xstats(dev, RTAP_XSTAT_NAMES, RTAP_XSTAT_NAME, NULL, n, put_name, to);
 }
 
 static int xstats_get_by_id(struct rte_eth_dev *dev, const uint64_t *ids, uint64_t *to, unsigned int n)
 {
-	return xstats_pick(dev, RTAP_XSTATS, sizeof(uint64_t), ids, n, put_value, to);
+	return xstats(dev, RTAP_XSTATS, sizeof(uint64_t), ids, n, put_value, to);
 }
 
 static int xstats_get_names_by_id(struct rte_eth_dev *dev, const uint64_t *ids, struct rte_eth_xstat_name *to,
 	unsigned int n)
 {
-	return xstats_pick(dev, RTAP_XSTAT_NAMES, RTAP_XSTAT_NAME, ids, n, put_name, to);
+	return xstats(dev, RTAP_XSTAT_NAMES, RTAP_XSTAT_NAME, ids, n, put_name, to);
 }
 
 const struct eth_dev_ops rtap_ops = {
