@@ -342,6 +342,7 @@ func TestRemoved(t *testing.T) {
 	b.run(0, 1)
 	b.send(0, 0, 4)
 	do(b, OpMTU, 0, &U32{1400})
+	do(b, OpInfo, 0, new(Info))
 	if b.Call(OpIsRemoved, 0, nil, 0) != 0 {
 		t.Error("removed before it is")
 	}
@@ -357,7 +358,7 @@ func TestRemoved(t *testing.T) {
 	do(b, OpLink, 0, &link)
 	do(b, OpStats, 0, &stats)
 	b.xstats(0)
-	if info.MaxMTU != 65521 || link.Up != 0 || stats.OPackets != 4 {
+	if info.MaxMTU != 65521 || info.MTU != 1400 || info.MAC == [6]byte{} || link.Up != 0 || stats.OPackets != 4 {
 		t.Errorf("%+v %+v %+v", info, link, stats)
 	}
 	b.refused(call(b, OpMTU, 0, &U32{1500}), syscall.EIO, "interface is gone")

@@ -27,13 +27,10 @@ func (e *eth) listen() {
 	e.events.cancel = cancel
 }
 
-// eventsOf is what DPDK has a word for. A link that ran is down when the interface goes.
+// eventsOf is what DPDK has a word for.
 func eventsOf(ev *rtap.Event) (what Events) {
 	if ev.Changed&rtap.ChangeRemoved != 0 {
 		what = EventRemoved
-		if ev.Before.Running {
-			what |= EventLink
-		}
 	}
 	if ev.Changed&rtap.ChangeLink != 0 {
 		what |= EventLink

@@ -299,6 +299,16 @@ func TestMemoryRegistered(t *testing.T) {
 	if got := b.registered(0); len(got) != 2 {
 		t.Errorf("port 0 has registered %v, want two pools", got)
 	}
+	do(b, OpConfigure, 1, &Conf{RxQueues: 2, TxQueues: 2})
+	do(b, OpRxSetup, 1, b.queueConf(1, b.host.mempool(mbuf.Config{Name: "mp3", Count: 512})))
+	if got := b.registered(0); len(got) != 3 {
+		t.Errorf("port 0 has registered %v, want three pools", got)
+	}
+	b.refused(call(b, OpStart, 0, new(Started)), syscall.EBUSY)
+	do(b, OpConfigure, 1, &Conf{RxQueues: 1, TxQueues: 1})
+	if got := b.registered(0); len(got) != 2 {
+		t.Errorf("port 0 has registered %v, want two pools, as one queue is gone", got)
+	}
 	b.plain(OpClose, 1)
 	if got := b.registered(0); len(got) != 1 {
 		t.Errorf("after port 1 was closed, port 0 has registered %v", got)

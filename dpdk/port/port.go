@@ -123,7 +123,6 @@ func (p *Ports) port(id uint16) *eth {
 // close gives up the interface. The port's number is free again, whatever Close says.
 func (e *eth) close() error {
 	e.events.end()
-	e.places.hide()
 	err := e.leave()
 	if e.dev != nil {
 		err = errors.Join(err, e.dev.Close())
