@@ -42,8 +42,9 @@ func hugepages(t testing.TB) []string {
 	t.Helper()
 	nettest.NeedTun(t)
 	before := readPages(t)
-	t.Cleanup(func() { must(t, os.WriteFile(hugePages, []byte(strconv.Itoa(before)), 0)) })
-	must(t, os.WriteFile(hugePages, []byte(strconv.Itoa(before+pages)), 0))
+	set := func(n int) { must(t, os.WriteFile(hugePages, []byte(strconv.Itoa(n)), 0)) }
+	t.Cleanup(func() { set(max(readPages(t)-pages, 0)) }) // somebody else may have taken some meanwhile
+	set(before + pages)
 	if got := readPages(t); got < before+pages {
 		if nettest.CI() {
 			t.Fatalf("CI=true: %d more huge pages of 2 MB are to be had, want %d", got-before, pages)
@@ -53,27 +54,40 @@ func hugepages(t testing.TB) []string {
 	dir := newRuntime(t)
 	must(t, unix.Mount("nodev", dir, "hugetlbfs", 0, "pagesize=2M"))
 	t.Cleanup(func() { must(t, unix.Unmount(dir, 0)) })
-	return []string{"-l", "0-1", "--no-pci", "--huge-dir", dir, "-m", "256", "--proc-type=primary"}
+	return []string{"--lcores", "0@0,1@1", "--no-pci", "--huge-dir", dir, "-m", "256", "--proc-type=primary"}
 }
+
+// others are lcores that a primary has not, on the same CPUs: what mempools keep for an lcore is its process's alone.
+const others = "2@0,3@1"
 
 // secondary starts a program beside a primary.
 func (p *testpmd) secondary(name string, args ...string) *process {
 	p.t.Helper()
 	eal := []string{"--no-pci"}
 	if name != "dpdk-proc-info" { // has its own
-		eal = append(eal, "-l", "0-1", "--proc-type=secondary")
+		eal = append(eal, "--lcores", others, "--proc-type=secondary")
 	}
 	return start(p.t, program{path: nettest.NeedProgram(p.t, name), ns: p.ns, runtime: p.runtime, eal: eal, args: args})
+}
+
+// streams is how many packets the program itself has forwarded. Its other forward statistics are the ports'.
+func (p *testpmd) streams() (sum uint64) {
+	p.t.Helper()
+	for _, f := range regexp.MustCompile(`Forward Stats for RX[^\n]*\n *RX-packets: *(\d+)`).FindAllStringSubmatch(p.do("show fwd stats all"), -1) {
+		n, _ := strconv.ParseUint(f[1], 10, 64)
+		sum += n
+	}
+	return sum
 }
 
 // TestTwoProcesses has a primary and a secondary testpmd forward, each with queues of its own. Streams go through
 // both; then the secondary leaves, and the primary goes on.
 func TestTwoProcesses(t *testing.T) {
 	p := startTestpmd(t, pmdConfig{ports: 2, eal: hugepages(t), limit: 2 * time.Minute,
-		args: []string{"--rxq=2", "--txq=2", "--num-procs=2", "--proc-id=0"}})
+		args: []string{"--rxq=4", "--txq=4", "--num-procs=2", "--proc-id=0"}})
 	p.addresses()
 	for _, round := range []string{"first", "second"} {
-		s := &testpmd{process: p.secondary("dpdk-testpmd", "-i", "--rxq=2", "--txq=2", "--num-procs=2", "--proc-id=1"), ports: p.ports}
+		s := &testpmd{process: p.secondary("dpdk-testpmd", "-i", "--rxq=4", "--txq=4", "--num-procs=2", "--proc-id=1"), ports: p.ports}
 		s.awaitPrompt(0)
 		for _, q := range []*testpmd{p, s} {
 			q.all("set fwd io", "start")
@@ -92,17 +106,15 @@ func TestTwoProcesses(t *testing.T) {
 		wg.Wait()
 		p.do("stop")
 		s.do("stop")
-		a, b := p.fwd(), s.fwd()
-		for who, f := range map[string]map[string]uint64{"primary": a, "secondary": b} {
-			if f["RX-packets"] < 500 || f["RX-packets"] != f["TX-packets"] {
-				t.Errorf("%s, %s: forwarded %v", round, who, f)
-			}
+		// What each has done itself, by its streams; and both see what both have done.
+		a, b := p.streams(), s.streams()
+		if a < 500 || b < 500 {
+			t.Errorf("%s: the primary forwarded %d packets, the secondary %d", round, a, b)
 		}
-		// Both see what both have done.
 		got := p.stats(0)
 		want(t, round+", seen by the secondary", s.stats(0), map[string]uint64{"RX-packets": got["RX-packets"], "TX-packets": got["TX-packets"]})
-		if sum := got["RX-packets"] + p.stats(1)["RX-packets"]; sum != a["RX-packets"]+b["RX-packets"] {
-			t.Errorf("%s: the ports received %d, testpmds %d and %d", round, sum, a["RX-packets"], b["RX-packets"])
+		if sum := got["RX-packets"] + p.stats(1)["RX-packets"]; sum != a+b {
+			t.Errorf("%s: the ports received %d, testpmds %d and %d", round, sum, a, b)
 		}
 		p.faultless()
 		p.all("clear port stats all", "clear fwd stats all")
@@ -161,7 +173,7 @@ func TestProcInfo(t *testing.T) {
 	want(t, "proc-info", got, map[string]uint64{"RX-packets": mine["RX-packets"], "RX-bytes": mine["RX-bytes"], "RX-errors": 0, "TX-packets": 0})
 	x := counters(info("-p", "0x1", "--xstats"))
 	for k, v := range p.xstats(0) {
-		if x[k] != v {
+		if x[k] != v && !strings.HasSuffix(k, "_window") { // which is no counter
 			t.Errorf("proc-info: %s is %d, want %d", k, x[k], v)
 		}
 	}
@@ -255,7 +267,7 @@ func TestPdump(t *testing.T) {
 	p.all("set fwd io", "start") // back where it came from
 	dir := newRuntime(t)
 	files := []string{filepath.Join(dir, "rx.pcap"), filepath.Join(dir, "tx.pcap")}
-	d := start(t, program{path: nettest.NeedProgram(t, "dpdk-pdump"), ns: p.ns, runtime: p.runtime, eal: []string{"--no-pci", "-l", "0"},
+	d := start(t, program{path: nettest.NeedProgram(t, "dpdk-pdump"), ns: p.ns, runtime: p.runtime, eal: []string{"--no-pci", "--lcores", "4@0"},
 		preload: "librte_mempool_dpaa.so.23", args: []string{"--pdump", "port=0,queue=*,rx-dev=" + files[0] + ",tx-dev=" + files[1]}})
 	d.read(0, "capture for", patience)
 	in, out := p.ports[0].injector(), p.ports[0].capturer()
