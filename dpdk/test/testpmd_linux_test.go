@@ -144,7 +144,7 @@ const mbufs = "4096"
 // event is what testpmd says when it is called back: in the middle of whatever else it says, even its prompt.
 var (
 	event       = regexp.MustCompile(`Port \d+: [\w ]+ event\n`)
-	splitPrompt = regexp.MustCompile(strings.Join(strings.Split(prompt, ""), "\n?"))
+	splitPrompt = regexp.MustCompile(strings.Join(strings.Split(prompt, ""), "\n*"))
 )
 
 // awaitPrompt waits until testpmd takes the next command, and returns what it has written from position at on.
