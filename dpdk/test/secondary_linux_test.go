@@ -124,6 +124,60 @@ func TestTwoProcesses(t *testing.T) {
 	p.quit()
 }
 
+// TestPrimaryRestartsPorts stops and starts ports, with another MTU and then another number of queues, while a secondary
+// polls; it attaches one more, which the secondary gets too.
+func TestPrimaryRestartsPorts(t *testing.T) {
+	p := startTestpmd(t, pmdConfig{ports: 2, eal: hugepages(t), limit: 2 * time.Minute,
+		args: []string{"--rxq=4", "--txq=4", "--num-procs=2", "--proc-id=0"}})
+	p.addresses()
+	s := &testpmd{process: p.secondary("dpdk-testpmd", "-i", "--rxq=4", "--txq=4", "--num-procs=2", "--proc-id=1"), ports: p.ports}
+	s.awaitPrompt(0)
+	s.all("set fwd io", "start")
+	p.do("set fwd io")
+	for round, mtu := range []int{1500, 2000, 1400} {
+		p.do("start")
+		var wg sync.WaitGroup
+		for range 12 {
+			wg.Go(func() {
+				_, err := traffic.TCP(within(t, time.Minute), traffic.TCPConfig{Client: p.ports[0].ns, Server: p.ports[1].ns,
+					Addr: netip.AddrPortFrom(address(1), 0), Bytes: 1 << 19})
+				if err != nil {
+					t.Errorf("round %d: %v", round, err)
+				}
+			})
+		}
+		wg.Wait()
+		p.do("stop")
+		x := p.xstats(0)
+		if x["rx_q0_packets"]+x["rx_q1_packets"] == 0 || x["rx_q2_packets"]+x["rx_q3_packets"] == 0 {
+			t.Errorf("round %d: a process has received nothing: %v", round, x)
+		}
+		p.all("port stop all", "clear port stats all", "clear port xstats all")
+		p.full()
+		for n := range p.ports {
+			p.do(fmt.Sprintf("port config mtu %d %d", n, mtu))
+		}
+		p.do("port start all")
+	}
+	fresh := newIface(t, p.ns, 2)
+	if said := p.do("port attach " + fresh.vdev(2, "")); !strings.Contains(said, "Port 2 is attached") {
+		t.Errorf("attach: %s", said)
+	}
+	if said := s.do("show port info 2"); !strings.Contains(said, "Driver name: "+driver) {
+		t.Errorf("the secondary's port 2: %s", said)
+	}
+	if said := p.do("port detach 2"); !strings.Contains(said, "is detached") {
+		t.Errorf("detach: %s", said)
+	}
+	if !fresh.gone() {
+		t.Error("the detached port's interface is there")
+	}
+	s.all("stop")
+	s.write("quit")
+	s.wait(0)
+	p.quit()
+}
+
 // TestSecondaryKilled kills a secondary amid traffic. The primary's queues go on, and so do its control calls.
 func TestSecondaryKilled(t *testing.T) {
 	p := startTestpmd(t, pmdConfig{ports: 1, eal: hugepages(t), limit: 2 * time.Minute,
