@@ -4,6 +4,8 @@ package test
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -60,6 +62,10 @@ func TestLifeOfAPort(t *testing.T) {
 		t.Errorf("show txq info: %s", s)
 	}
 
+	if s := p.do("show txq info 0 2"); !strings.Contains(s, "Burst mode: uring") {
+		t.Errorf("bursts are not by io_uring: %s", s)
+	}
+
 	// Statistics begin anew.
 	p.do("clear port stats 0")
 	want(t, "cleared", p.stats(0), map[string]uint64{"RX-packets": 0, "RX-bytes": 0, "TX-packets": 0})
@@ -77,6 +83,36 @@ func TestLifeOfAPort(t *testing.T) {
 		t.Errorf("the other port's interface: %v", err)
 	}
 	p.ports = p.ports[1:]
+	p.quit()
+}
+
+// registered looks for memory that is registered with the program's rings, of which there are n at least.
+func (p *testpmd) registered(n int) {
+	p.t.Helper()
+	rings := 0
+	infos, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fdinfo/*", p.cmd.Process.Pid))
+	for _, path := range infos {
+		info, err := os.ReadFile(path)
+		_, bufs, ok := strings.Cut(string(info), "UserBufs:")
+		if err != nil || !ok {
+			continue
+		}
+		rings++
+		if strings.Fields(bufs)[0] == "0" {
+			p.t.Errorf("a ring has no memory registered: %s", info)
+		}
+	}
+	if rings < n {
+		p.t.Errorf("%d rings, want %d at least", rings, n)
+	}
+}
+
+// TestRegisteredMemory looks at the rings that testpmd has: mbufs lie in memory that is registered with each, so that the
+// kernel need not look their pages up one by one. testpmd sets up Tx queues before it says what Rx queues' memory is.
+func TestRegisteredMemory(t *testing.T) {
+	p := startTestpmd(t, pmdConfig{ports: 2})
+	p.all("set fwd io", "start")
+	p.registered(4)
 	p.quit()
 }
 

@@ -92,6 +92,7 @@ func TestTwoProcesses(t *testing.T) {
 		for _, q := range []*testpmd{p, s} {
 			q.all("set fwd io", "start")
 		}
+		s.registered(2 * 2 * 2) // two of each port's four queues, both ways
 		// Many streams: the kernel takes a queue for each.
 		var wg sync.WaitGroup
 		for n := range 16 {

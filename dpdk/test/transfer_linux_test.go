@@ -5,6 +5,7 @@ package test
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -79,8 +80,14 @@ func TestTCP(t *testing.T) {
 // TestOffloads sends streams through testpmd's csum engine, which has the sender's kernel leave cutting and checksums
 // to the receiving port, and that to the sending one: the packets are large, and fewer than segments.
 func TestOffloads(t *testing.T) {
-	p := startTestpmd(t, pmdConfig{ports: 2, args: []string{"--enable-lro", "--max-lro-pkt-size=65536", "--mbuf-size=9000",
-		"--tx-offloads=0x802f"}}) // VLAN, IPv4, UDP, TCP, TSO; chains
+	for _, size := range []string{"2176", "9000"} {
+		t.Run("mbuf-size="+size, func(t *testing.T) { offloads(t, size) })
+	}
+}
+
+func offloads(t *testing.T, mbufSize string) {
+	p := startTestpmd(t, pmdConfig{ports: 2, args: []string{"--enable-lro", "--max-lro-pkt-size=65536", "--enable-scatter",
+		"--mbuf-size=" + mbufSize, "--tx-offloads=0x802f"}}) // VLAN, IPv4, UDP, TCP, TSO; chains
 	p.addresses()
 	p.do("port stop all")
 	for n, i := range p.ports {
@@ -118,8 +125,25 @@ func TestOffloads(t *testing.T) {
 	p.quit()
 }
 
+// TestTwoLcores has two threads poll, one for each direction, while all that Go may run on besides is one CPU that one
+// of them has as well.
+func TestTwoLcores(t *testing.T) {
+	eal := alone()
+	eal[0], eal[1] = "--lcores", "0@0,1@0,2@1"
+	p := startTestpmd(t, pmdConfig{ports: 2, eal: eal, args: []string{"--nb-cores=2"}})
+	p.addresses()
+	p.do("set fwd io")
+	if s := p.do("start"); !strings.Contains(s, "Logical Core 1") || !strings.Contains(s, "Logical Core 2") {
+		t.Errorf("testpmd does not forward with two threads: %s", s)
+	}
+	p.tcp(16 << 20)
+	p.do("stop")
+	p.faultless()
+	p.quit()
+}
+
 // TestMempools has testpmd take its mbufs from memory of other kinds: anonymous, and outside the pool (pinned external
-// buffers). Streams go through, and a port of the first kind sends from registered buffers.
+// buffers). Streams go through.
 func TestMempools(t *testing.T) {
 	for _, kind := range []string{"anon", "xbuf"} {
 		t.Run(kind, func(t *testing.T) {
