@@ -73,12 +73,10 @@ static void put_fds(struct rte_mp_msg *msg, const struct rtap_share *s)
 	memcpy(msg->fds, s->fds, s->nfds * sizeof(s->fds[0]));
 }
 
-static void close_fds(const struct rtap_share *s)
+static void close_fds(const int *fds, uint32_t n)
 {
-	uint32_t i;
-
-	for (i = 0; i < s->nfds; i++)
-		close(s->fds[i]);
+	while (n-- > 0)
+		close(fds[n]);
 }
 
 /* In the primary: a secondary asks. */
@@ -95,7 +93,7 @@ static int asked(struct message *m, const void *peer)
 	shared[m->port] = true;
 	put_fds(&reply, share);
 	err = rte_mp_reply(&reply, peer);
-	close_fds(share);
+	close_fds(reply.fds, reply.num_fds); /* share may be freed by now */
 	return err;
 }
 
@@ -213,7 +211,7 @@ static int32_t tell_part(uint16_t port, struct rtap_share *s)
 {
 	int32_t err = tell(RTAP_JOIN, port, s);
 
-	close_fds(s);
+	close_fds(s->fds, s->nfds);
 	return err;
 }
 

@@ -9,12 +9,13 @@ import (
 	"github.com/rtap-project/rtap/internal/nettest"
 )
 
-// TestPrimaryRestarts has the primary stop, reconfigure and start a port that a secondary sends on all the time.
+// TestPrimaryRestarts has the primary stop, reconfigure and start a port that a secondary sends on all the time. It has
+// more queues than a message has room for descriptors.
 func TestPrimaryRestarts(t *testing.T) {
 	p := startTestpmd(t, pmdConfig{ports: 1, eal: hugepages(t), limit: 2 * time.Minute,
-		args: []string{"--rxq=2", "--txq=2", "--num-procs=2", "--proc-id=0"}})
+		args: []string{"--rxq=16", "--txq=16", "--num-procs=2", "--proc-id=0"}})
 	fds := p.descriptors()
-	s := &testpmd{process: p.secondary("dpdk-testpmd", "-i", "--rxq=2", "--txq=2", "--num-procs=2", "--proc-id=1"), ports: p.ports}
+	s := &testpmd{process: p.secondary("dpdk-testpmd", "-i", "--rxq=16", "--txq=16", "--num-procs=2", "--proc-id=1"), ports: p.ports}
 	s.awaitPrompt(0)
 	s.all("set fwd txonly", "start")
 	k := p.ports[0]
@@ -38,7 +39,7 @@ func TestPrimaryRestarts(t *testing.T) {
 
 	// The secondary polls on, and holds no mbufs.
 	s.all("stop", "set fwd rxonly", "start")
-	nettest.Eventually(t, patience, "the secondary to poll", func() bool { return p.xstats(0)["rx_q1_window"] != 0 })
+	nettest.Eventually(t, patience, "the secondary to poll", func() bool { return p.xstats(0)["rx_q15_window"] != 0 })
 	p.do("port stop 0")
 	p.full()
 	s.do("stop")
