@@ -22,11 +22,11 @@ import (
 // refused checks that an operation returned -want and that the log says all of parts.
 func (b *bench) refused(got int32, want syscall.Errno, parts ...string) {
 	b.t.Helper()
-	log := b.host.log() + "\n"
+	log := "\n" + b.host.log() + "\n"
 	if got != -int32(want) {
 		b.t.Errorf("%v, want %v; the log: %s", syscall.Errno(-got), want, log)
 	}
-	for _, p := range append(parts, "4 ") {
+	for _, p := range append(parts, "\n4 ") {
 		if !strings.Contains(log, p) {
 			b.t.Errorf("the log lacks %q: %s", p, log)
 		}

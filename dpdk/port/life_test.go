@@ -6,7 +6,9 @@ package port
 
 import (
 	"context"
+	"fmt"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"unsafe"
@@ -378,4 +380,42 @@ func sample(pool *mbuf.Pool) *mbuf.Mbuf {
 	defer m.Free()
 	like := *m
 	return &like
+}
+
+// TestPortsTogether: ports that come, start, stop and go in threads of their own, with mempools of their own, while each
+// other's have to follow which memory there is.
+func TestPortsTogether(t *testing.T) {
+	b := newBench(t)
+	pools := []uintptr{b.pool, b.host.mempool(mbuf.Config{Name: "mp1", Count: 512}), b.host.mempool(mbuf.Config{Name: "mp2", Count: 512})}
+	var wg sync.WaitGroup
+	for id := range uint16(3) {
+		own := *b
+		own.pool = pools[id]
+		confs := []*QueueConf{own.queueConf(0, own.pool), own.queueConf(1, own.pool)}
+		args := fmt.Sprintf("iface=tap%d,netns=/proc/self/fd/%d", id, b.ns.FD())
+		wg.Go(func() {
+			for range nettest.Scale(10) {
+				ok := own.Probe(id, fmt.Sprint("net_rtap", id), args, false) == 0
+				for n := uint16(2); n > 0 && ok; n-- {
+					ok = call(&own, OpConfigure, id, &Conf{RxQueues: n, TxQueues: n}) == 0
+					for i := range int(n) {
+						ok = ok && call(&own, OpTxSetup, id, &QueueConf{Queue: uint32(i)}) == 0 && call(&own, OpRxSetup, id, confs[i]) == 0
+					}
+					ok = ok && call(&own, OpStart, id, new(Started)) == 0
+					own.rx(id, 0, make([]*mbuf.Mbuf, 8))
+					ok = ok && call(&own, OpStats, id, new(Stats)) == 0 && own.Call(OpStop, id, nil, 0) == 0
+				}
+				if !ok || own.Call(OpClose, id, nil, 0) != 0 {
+					t.Error(b.host.log())
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	for line := range strings.Lines(b.host.log()) {
+		if strings.HasPrefix(line, "4 ") {
+			t.Error(line)
+		}
+	}
 }
