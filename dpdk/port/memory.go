@@ -75,6 +75,16 @@ func union(pools ...[]mbuf.Region) []mbuf.Region {
 	return slices.Compact(all)
 }
 
+// maxRegions is how many pieces of memory a Tx queue registers, the largest: each burst looks packets up there, one after
+// the other. What lies elsewhere is sent too.
+const maxRegions = 64
+
+// largest are the n largest regions, sorted as union has them.
+func largest(regions []mbuf.Region, n int) []mbuf.Region {
+	bySize := slices.SortedStableFunc(slices.Values(regions), func(a, b mbuf.Region) int { return cmp.Compare(b.Size, a.Size) })
+	return union(bySize[:min(n, len(bySize))])
+}
+
 // pen holds mbufs that an Rx queue has given up until a thread of the application's comes by, in a burst or a control
 // call: the queue's slots may be emptied by a goroutine that follows the interface, on a thread that DPDK knows
 // nothing of, and a mempool may be made for one thread at a time to give back to. They hang together by Next, as one packet's

@@ -231,7 +231,7 @@ func (p *Ports) rxRegions() []mbuf.Region {
 			}
 		}
 	}
-	return append([]mbuf.Region{}, union(pools...)...) // never nil, which would be rtap's choice
+	return append([]mbuf.Region{}, largest(union(pools...), maxRegions)...) // never nil, which would be rtap's choice
 }
 
 // follow has the started ports register what rxRegions is now. It comes before an application can free a mempool that

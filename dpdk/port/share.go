@@ -4,10 +4,8 @@ package port
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/json"
 	"fmt"
-	"slices"
 	"syscall"
 
 	"github.com/rtap-project/rtap"
@@ -35,9 +33,6 @@ type offeredPool struct {
 
 // offeredSpace is base and size of memory to be registered.
 type offeredSpace [2]uint64
-
-// maxSpaces is how many of them are told, the largest: what lies elsewhere is sent and received too.
-const maxSpaces = 64
 
 // share fills in the part of the offer that begins with descriptor s.From. A port that is stopped offers nothing. The
 // descriptors are duplicates, which whoever sends them closes.
@@ -81,16 +76,10 @@ func (e *eth) offer(queues rtap.Shared) *offer {
 		o.Pools = append(o.Pools, offeredPool{uint64(n.memory.pool), uint32(n.memory.dataRoom), uint32(n.memory.headroom)})
 		regions = append(regions, n.memory.regions)
 	}
-	for _, r := range largest(union(regions...), maxSpaces) {
+	for _, r := range largest(union(regions...), maxRegions) {
 		o.Regions = append(o.Regions, offeredSpace{uint64(r.Base), uint64(r.Size)})
 	}
 	return o
-}
-
-// largest are the n largest regions, sorted as union has them.
-func largest(regions []mbuf.Region, n int) []mbuf.Region {
-	bySize := slices.SortedStableFunc(slices.Values(regions), func(a, b mbuf.Region) int { return cmp.Compare(b.Size, a.Size) })
-	return union(bySize[:min(n, len(bySize))])
 }
 
 // drop closes the descriptors that nobody has taken.

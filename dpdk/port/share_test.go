@@ -186,6 +186,9 @@ func TestShareLargest(t *testing.T) {
 		t.Errorf("%d bytes of %d descriptors", p.Len, p.Total)
 	}
 	p.drop()
+	if n := len(b.registered(0)); n == 0 || n > maxRegions {
+		t.Errorf("%d regions are registered", n)
+	}
 	var many []mbuf.Region
 	for i := range 100 {
 		many = append(many, mbuf.Region{Base: uintptr(i) << 20, Size: uintptr(1+i%2) << 12})
