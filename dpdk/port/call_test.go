@@ -140,8 +140,8 @@ func TestErrno(t *testing.T) {
 	}
 }
 
-// TestShimHeader: the operations have the numbers that plugin/shim.h gives them, in which a secondary may ask the primary
-// for those marked "any" and itself for those marked "own".
+// TestShimHeader: the operations have the numbers that plugin/shim.h gives them, where "any" marks those that a
+// secondary may ask of the primary, and "own" those that it asks of itself.
 func TestShimHeader(t *testing.T) {
 	src, err := os.ReadFile("../plugin/shim.h")
 	must(t, err)

@@ -116,7 +116,8 @@ func newBench(t testing.TB) *bench {
 	t.Helper()
 	ns := nettest.QuietNS(t)
 	host := newHost(t)
-	b := &bench{New(host, 2, 32, "22.11.0"), t, host, ns, nettest.Conn(t, ns), host.mempool(mbuf.Config{Name: "mp", Count: 2048})}
+	pool := host.mempool(mbuf.Config{Name: "mp", Count: 2048})
+	b := &bench{New(host, 2, 32, "22.11.0"), t, host, ns, nettest.Conn(t, ns), pool}
 	t.Cleanup(func() {
 		for i := range b.ports {
 			if b.Remove(uint16(i)) != 0 {
@@ -163,7 +164,8 @@ func (b *bench) plain(op Op, id uint16) {
 // queueConf is what C makes of a queue set-up with a mempool.
 func (b *bench) queueConf(queue int, pool uintptr) *QueueConf {
 	p := b.host.pool(pool)
-	c := &QueueConf{Queue: uint32(queue), Ring: 256, Pool: uint64(pool), DataRoom: uint32(p.DataRoom()), Headroom: uint32(p.Headroom())}
+	c := &QueueConf{Queue: uint32(queue), Ring: 256, Pool: uint64(pool),
+		DataRoom: uint32(p.DataRoom()), Headroom: uint32(p.Headroom())}
 	for i, r := range p.Regions() {
 		c.Regions[i] = Region{uint64(r.Base), uint64(r.Size)}
 		c.NRegions++

@@ -37,7 +37,8 @@ func TestProbeRefused(t *testing.T) {
 		{"mtu=x", syscall.EINVAL, []string{"a number"}},
 		{"mac=01:00:00:00:00:01", syscall.EINVAL, []string{"mac", "unicast"}},
 		{"engine=fast", syscall.EINVAL, []string{"engine", "auto, uring or syscall"}},
-		{"speed=10", syscall.EINVAL, []string{`"speed"`, "one of iface, persist, mtu, mac, txqlen, netns, engine, no-carrier\n"}},
+		{"speed=10", syscall.EINVAL, []string{`"speed"`,
+			"one of iface, persist, mtu, mac, txqlen, netns, engine, no-carrier\n"}},
 		{"iface=a,iface=b", syscall.EINVAL, []string{"twice"}},
 		{"netns=/nonexistent", syscall.ENOENT, []string{"/nonexistent"}},
 	} {
@@ -168,7 +169,8 @@ func TestQueuesRefused(t *testing.T) {
 	b.probe(0, "")
 	b.refused(call(b, OpTxSetup, 0, &QueueConf{}), syscall.EINVAL, "not configured")
 	b.refused(call(b, OpRxSetup, 0, b.queueConf(0, b.pool)), syscall.EINVAL, "not configured")
-	do(b, OpConfigure, 0, &Conf{RxQueues: 1, TxQueues: 1, RxOffloads: rtap.RxOffloadTCPCksum, TxOffloads: rtap.TxOffloadTCPCksum})
+	do(b, OpConfigure, 0, &Conf{RxQueues: 1, TxQueues: 1,
+		RxOffloads: rtap.RxOffloadTCPCksum, TxOffloads: rtap.TxOffloadTCPCksum})
 	for _, q := range []uint32{1, 127, 128, 1 << 16, 1 << 31, 1<<32 - 1} {
 		rx := b.queueConf(0, b.pool)
 		rx.Queue = q
@@ -180,14 +182,16 @@ func TestQueuesRefused(t *testing.T) {
 	rx := b.queueConf(0, b.pool)
 	rx.Ring = rtap.MaxRingSize + 1
 	b.refused(call(b, OpRxSetup, 0, rx), syscall.EINVAL, "net_rtap0", "queue 0", "Ring is")
-	b.refused(call(b, OpTxSetup, 0, &QueueConf{Ring: rtap.MaxRingSize + 1}), syscall.EINVAL, "queue 0", "descriptors is", "1 to")
+	b.refused(call(b, OpTxSetup, 0, &QueueConf{Ring: rtap.MaxRingSize + 1}), syscall.EINVAL,
+		"queue 0", "descriptors is", "1 to")
 	rx = b.queueConf(0, b.pool)
 	rx.DataRoom = 64
 	b.refused(call(b, OpRxSetup, 0, rx), syscall.EINVAL, "DataRoom is 64", "at least 128")
 	rx = b.queueConf(0, b.pool)
 	rx.Offloads = rtap.RxOffloadTCPLRO
 	b.refused(call(b, OpRxSetup, 0, rx), syscall.EINVAL, "beyond those of the port")
-	b.refused(call(b, OpTxSetup, 0, &QueueConf{Offloads: rtap.TxOffloadTCPTSO}), syscall.EINVAL, "beyond those of the port")
+	b.refused(call(b, OpTxSetup, 0, &QueueConf{Offloads: rtap.TxOffloadTCPTSO}), syscall.EINVAL,
+		"beyond those of the port")
 	rx.Offloads, rx.NRegions = rtap.RxOffloadTCPCksum, 1<<32-1
 	do(b, OpRxSetup, 0, rx) // more regions than there are places are not looked for
 	b.refused(call(b, OpStart, 0, new(Started)), syscall.EINVAL, "queue is not set up")
@@ -282,7 +286,8 @@ func TestMemoryRegistered(t *testing.T) {
 	b.pool = b.host.mempool(mbuf.Config{Name: "mp2", Count: 512})
 	b.run(1, 1)
 	for id := range uint16(2) {
-		if got := b.text(OpBurstMode, id); !strings.HasPrefix(got, "uring") || strings.Contains(got, "without registered buffers") {
+		got := b.text(OpBurstMode, id)
+		if !strings.HasPrefix(got, "uring") || strings.Contains(got, "without registered buffers") {
 			t.Errorf("burst mode %q", got)
 		}
 		if got := b.registered(id); len(got) != 2 {
@@ -382,11 +387,12 @@ func sample(pool *mbuf.Pool) *mbuf.Mbuf {
 	return &like
 }
 
-// TestPortsTogether: ports that come, start, stop and go in threads of their own, with mempools of their own, while each
-// other's have to follow which memory there is.
+// TestPortsTogether: ports come, start, stop and go in threads of their own, with mempools of their own, while the others
+// have to follow which memory there is.
 func TestPortsTogether(t *testing.T) {
 	b := newBench(t)
-	pools := []uintptr{b.pool, b.host.mempool(mbuf.Config{Name: "mp1", Count: 512}), b.host.mempool(mbuf.Config{Name: "mp2", Count: 512})}
+	pools := []uintptr{b.pool, b.host.mempool(mbuf.Config{Name: "mp1", Count: 512}),
+		b.host.mempool(mbuf.Config{Name: "mp2", Count: 512})}
 	var wg sync.WaitGroup
 	for id := range uint16(3) {
 		own := *b
@@ -399,7 +405,8 @@ func TestPortsTogether(t *testing.T) {
 				for n := uint16(2); n > 0 && ok; n-- {
 					ok = call(&own, OpConfigure, id, &Conf{RxQueues: n, TxQueues: n}) == 0
 					for i := range int(n) {
-						ok = ok && call(&own, OpTxSetup, id, &QueueConf{Queue: uint32(i)}) == 0 && call(&own, OpRxSetup, id, confs[i]) == 0
+						ok = ok && call(&own, OpTxSetup, id, &QueueConf{Queue: uint32(i)}) == 0 &&
+							call(&own, OpRxSetup, id, confs[i]) == 0
 					}
 					ok = ok && call(&own, OpStart, id, new(Started)) == 0
 					own.rx(id, 0, make([]*mbuf.Mbuf, 8))
