@@ -187,8 +187,10 @@ static int32_t tell(enum rtap_op op, uint16_t port, const struct rtap_share *sha
 	put_message(&msg, &m);
 	if (share != NULL)
 		put_fds(&msg, share);
-	if (rte_mp_request_sync(&msg, &reply, &patience) < 0)
+	if (rte_mp_request_sync(&msg, &reply, &patience) < 0) {
 		RTAP_LOG(WARNING, "port %u: a secondary process does not answer: %s\n", port, rte_strerror(rte_errno));
+		copy = NULL; /* it may yet look there */
+	}
 	free(reply.msgs);
 	rte_free(copy);
 	return 0;

@@ -67,7 +67,7 @@ static void make_stack_key(void)
 	pthread_key_create(&stack_key, free_stack);
 }
 
-/* Returns what to hand to keep_stack; NULL if the thread has a stack, or there is no memory. */
+/* NULL if the thread has a stack, or there is no memory. */
 static void *give_stack(void)
 {
 	stack_t own;
@@ -86,12 +86,11 @@ static void *give_stack(void)
 	return mem;
 }
 
-static __thread void *given;
+static __thread void *given __attribute__((tls_model("initial-exec")));
 
 bool rtap_enter(sigset_t *mask)
 {
 	static bool told;
-	void *mem;
 
 	if (unlikely(!running)) {
 		if (forked && !told) {
@@ -101,9 +100,7 @@ bool rtap_enter(sigset_t *mask)
 		return false;
 	}
 	pthread_sigmask(SIG_SETMASK, NULL, mask);
-	mem = give_stack();
-	if (mem != NULL)
-		given = mem;
+	given = give_stack();
 	return true;
 }
 
