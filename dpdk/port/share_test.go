@@ -7,7 +7,9 @@ package port
 import (
 	"bytes"
 	"fmt"
+	"runtime"
 	"slices"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"unsafe"
@@ -86,6 +88,49 @@ func TestShare(t *testing.T) {
 		if n := b.host.pool(b.pool).InUseCount(); n != 0 {
 			t.Errorf("%d mbufs are in use", n)
 		}
+	}
+}
+
+// TestShareWhilePolled: a secondary that polls all the time is given queues and loses them, over and over, and the
+// primary stops and starts: no packet is lost to the mempool.
+func TestShareWhilePolled(t *testing.T) {
+	b := newBench(t)
+	b.run(0, 2)
+	s := b.secondary(0)
+	pool, f := b.host.pool(b.pool), udp(1)
+	var done atomic.Bool
+	sent, ended := new(atomic.Uint64), make(chan struct{})
+	go func() {
+		defer close(ended)
+		bufs := make([]*mbuf.Mbuf, 16)
+		for !done.Load() {
+			n := pool.AllocBulk(bufs[:4])
+			for _, m := range bufs[:n] {
+				copy(m.Append(len(f)), f)
+			}
+			k := s.tx(0, 1, bufs[:n])
+			sent.Add(uint64(k))
+			mbuf.FreeBulk(bufs[k:n])
+			mbuf.FreeBulk(bufs[:s.rx(0, 1, bufs)])
+			s.Waiting(0, 1)
+			runtime.Gosched()
+		}
+	}()
+	for range nettest.Scale(20) {
+		b.handOver(0, s)
+		before := sent.Load()
+		nettest.Eventually(t, wait, "packets to be sent", func() bool { return sent.Load() > before })
+		s.plain(OpLeave, 0)
+		b.plain(OpStop, 0)
+		b.start(0)
+	}
+	done.Store(true)
+	<-ended
+	b.plain(OpStop, 0)
+	var st Stats
+	do(b, OpStats, 0, &st)
+	if st.OPackets != sent.Load() || st.OErrors != 0 || pool.InUseCount() != 0 {
+		t.Errorf("sent %d packets; counted %+v; %d mbufs are in use", sent.Load(), st, pool.InUseCount())
 	}
 }
 
