@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -113,6 +114,7 @@ func start(t testing.TB, p program) *process {
 	r.cmd = exec.CommandContext(ctx, "stdbuf", append([]string{"-oL", p.path}, append(args, p.args...)...)...)
 	r.cmd.Env = append(os.Environ(), "RUNTIME_DIRECTORY="+p.runtime, "LD_PRELOAD="+p.preload)
 	r.cmd.Stdout, r.cmd.Stderr = &r.out, &r.out
+	r.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // it may have children
 	r.cmd.WaitDelay = 5 * time.Second
 	var err error
 	if r.in, err = r.cmd.StdinPipe(); err != nil {
@@ -132,7 +134,7 @@ func start(t testing.TB, p program) *process {
 		close(r.done)
 	}()
 	t.Cleanup(func() {
-		_ = r.cmd.Process.Kill()
+		_ = syscall.Kill(-r.cmd.Process.Pid, syscall.SIGKILL)
 		<-r.done
 		if t.Failed() {
 			t.Logf("%s\n%s", strings.Join(r.cmd.Args, " "), middle(cacheCount.ReplaceAllString(r.out.String(), "")))
