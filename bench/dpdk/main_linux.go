@@ -133,8 +133,15 @@ func choose(names string) ([]contest, error) {
 // run has each contest's rivals take turns and prints what it came to. What was measured before an error or a signal is
 // printed, too.
 func run(ctx context.Context, o options, out, progress io.Writer) error {
+	dir, err := os.MkdirTemp("", "rtap") // EAL leaves things there
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	if err := os.Setenv("RUNTIME_DIRECTORY", dir); err != nil {
+		return err
+	}
 	var all []outcome
-	err := error(nil)
 	for _, c := range o.contests {
 		var r outcome
 		r, err = c.rounds(ctx, &o, progress)
