@@ -315,10 +315,12 @@ func TestRemovedInterface(t *testing.T) {
 	i := p.ports[0]
 	p.all("set fwd rxonly", "start")
 	p.receives(0, 100, 100)
+	// Not while it forwards: it would start again by itself, on EAL's interrupt thread, and not stop when told to.
+	p.do("stop")
 	at := p.mark()
 	must(t, i.conn.Delete(i.index))
 	p.read(at, "device removal event", patience)
-	// testpmd stops forwarding, closes and detaches the port on an alarm of its own.
+	// On an alarm of its own, testpmd closes and detaches the port.
 	nettest.Eventually(t, patience, "the port to go", func() bool {
 		return !strings.Contains(p.do("show port summary all"), driver+"0")
 	})
