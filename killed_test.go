@@ -109,9 +109,7 @@ func TestKilled(t *testing.T) {
 	must(t, err)
 	from, err := s.Consumer("in-back")
 	must(t, err)
-	s.send(0, flow(0, 64))
-	s.send(1, flow(1, 64))
-	s.send(2, flow(2, 64))
+	must(t, traffic.Steer(s.pairs[0].tap.FD(), 10000)) // flow's ports
 
 	survivor := s.agent("survivor")
 	survivor.attach(0)

@@ -26,9 +26,9 @@ const (
 	logSize = 4096
 )
 
-// loadFilter loads a classifier (BPF_PROG_TYPE_SCHED_CLS) and returns its descriptor. The kernel follows
+// loadFilter loads a program of a type (BPF_PROG_TYPE_...) and returns its descriptor. The kernel follows
 // addresses that are mere numbers to Go, so what they refer to is mapped, not from the Go heap.
-func loadFilter(program []byte) (fd int, err error) {
+func loadFilter(kind uint32, program []byte) (fd int, err error) {
 	const (
 		license = "GPL\x00"
 		prog    = attrLen + len(license) + (8-len(license)%8)%8
@@ -46,7 +46,7 @@ func loadFilter(program []byte) (fd int, err error) {
 	copy(mem[attrLen:], license)
 	copy(mem[prog:], program)
 	ne := binary.NativeEndian
-	ne.PutUint32(mem[attrProgType:], unix.BPF_PROG_TYPE_SCHED_CLS)
+	ne.PutUint32(mem[attrProgType:], kind)
 	ne.PutUint32(mem[attrInsnCnt:], uint32(len(program)/insnLen))
 	ne.PutUint64(mem[attrInsns:], uint64(base)+uint64(prog))
 	ne.PutUint64(mem[attrLicense:], uint64(base)+attrLen)

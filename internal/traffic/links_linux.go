@@ -10,6 +10,7 @@ import (
 
 	"github.com/rtap-project/rtap/internal/netns"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // linkErr says what failed.
@@ -140,7 +141,7 @@ func addClsact(index int) error {
 }
 
 func attachFilter(index int, parent uint32, name string, program []byte) error {
-	fd, err := loadFilter(program)
+	fd, err := loadFilter(unix.BPF_PROG_TYPE_SCHED_CLS, program)
 	if err != nil {
 		return fmt.Errorf("load %s program: %w", name, err)
 	}
