@@ -57,7 +57,7 @@ func TestRunOffloads(t *testing.T) {
 }
 
 // offloadBytes is how long the stream is that is sent through ports with offloads.
-func offloadBytes() int { return nettest.Scale(4 << 20) }
+func offloadBytes() int { return nettest.Scale(16 << 20) }
 
 // quietNS is a namespace whose interfaces do not announce themselves by IPv6: an
 // announcement that comes before the other end is up counts in oerrors.

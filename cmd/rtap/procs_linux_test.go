@@ -569,7 +569,7 @@ func TestCaptureLRO(t *testing.T) {
 	run := startCable(t, "--offloads=all")
 	file := filepath.Join(t.TempDir(), "a.pcap")
 	p := startCapture(t, run.ns, "-w", file)
-	through(t, run.ends[0], run.ends[1], int64(nettest.Scale(4<<20)))
+	through(t, run.ends[0], run.ends[1], int64(nettest.Scale(40<<20)))
 	p.end(syscall.SIGINT, exitDone)
 	b, err := os.ReadFile(file)
 	if err != nil {
