@@ -70,6 +70,7 @@ var claims = map[string]func(t *testing.T){
 }
 
 func TestFeatures(t *testing.T) {
+	nettest.NeedFast(t)
 	claimed := readFeatures(t, "docs/features.ini")
 	for name := range claims {
 		if _, ok := claimed[name]; !ok {

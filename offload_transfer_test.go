@@ -100,6 +100,7 @@ func TestOffloadReverse(t *testing.T) {
 // TestOffloadCareless: a forwarder that does not call PassThrough sends what is
 // incomplete. This shows that the receivers of these tests look.
 func TestOffloadCareless(t *testing.T) {
+	nettest.NeedFast(t)
 	for _, hop := range []bool{false, true} {
 		cfg := relayConfig{rx: relayRx &^ RxOffloadTCPLRO, tx: relayTx, hop: hop, careless: true}
 		r := newRelay(t, cfg)

@@ -250,6 +250,7 @@ func TestCardinality(t *testing.T) {
 
 // TestScrapeWhileChanging: ports that fail in every way there is never cost the scrape.
 func TestScrapeWhileChanging(t *testing.T) {
+	nettest.NeedFast(t)
 	a, b := newFake(3), newFake(1)
 	broken := errors.New("netlink: broken\xff")
 	states := []func(){

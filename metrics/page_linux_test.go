@@ -206,6 +206,7 @@ func TestPageWithoutPorts(t *testing.T) {
 
 // TestScrapeRealPorts: ports come, move packets, lose their interface, are closed and go while they are scraped.
 func TestScrapeRealPorts(t *testing.T) {
+	nettest.NeedFast(t)
 	r := newRig(t, 2, 2)
 	r.forward()
 	read := Source(r.view).read

@@ -174,6 +174,7 @@ func rivalNames(w workload) []string {
 // TestRigs opens and closes each workload in this process, where the end of the
 // tests sees what was left behind.
 func TestRigs(t *testing.T) {
+	nettest.NeedFast(t)
 	nettest.NeedTun(t)
 	for _, w := range workloads {
 		for _, engine := range append(engines(), rivalNames(w)...) {

@@ -68,6 +68,7 @@ func TestPingLinkLocal(t *testing.T) {
 }
 
 func TestPingCountsLostAndSpoiltReplies(t *testing.T) {
+	nettest.NeedFast(t)
 	var n atomic.Int32
 	a, b := wire(t, func(f []byte) [][]byte {
 		proto, icmp := ipv4(f)
@@ -205,6 +206,7 @@ func TestUDP(t *testing.T) {
 }
 
 func TestUDPCountsWhatGoesWrong(t *testing.T) {
+	nettest.NeedFast(t)
 	const seqAt = 8 // in UDP, after its header
 	var late []byte
 	a, b := wire(t, func(f []byte) [][]byte {
