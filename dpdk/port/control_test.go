@@ -40,7 +40,7 @@ func shimSource(t *testing.T) string {
 	files, err := filepath.Glob("../shim/*.c")
 	must(t, err)
 	if len(files) == 0 {
-		t.Skip("no shim yet")
+		t.Fatal("the shim has no source")
 	}
 	var all strings.Builder
 	for _, f := range files {

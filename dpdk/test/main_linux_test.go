@@ -26,3 +26,15 @@ func TestMain(m *testing.M) {
 	}
 	nettest.Main(m)
 }
+
+// needPlugin is for tests of the library itself, which are left out when the rival is tried.
+func needPlugin(t testing.TB) {
+	t.Helper()
+	if plugin != "" {
+		return
+	}
+	if nettest.CI() {
+		t.Fatal("CI=true, and RTAP_DPDK_PLUGIN is not the plugin")
+	}
+	t.Skip("not about the rival")
+}

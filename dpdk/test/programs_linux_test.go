@@ -217,9 +217,7 @@ func TestForkAfterUse(t *testing.T) {
 
 // TestForkBeforeUse loads the plugin, forks, and uses it in both processes.
 func TestForkBeforeUse(t *testing.T) {
-	if plugin == "" {
-		t.Skip("there is no plugin to load")
-	}
+	needPlugin(t)
 	nettest.NeedTun(t)
 	ns := nettest.QuietNS(t)
 	i := newIface(t, ns, 0)
