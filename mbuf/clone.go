@@ -39,9 +39,9 @@ func Attach(mi, m *Mbuf) error {
 	return nil
 }
 
-// Detach makes an indirect mbuf direct again, with its own empty buffer, and
-// gives up its reference, as rte_pktmbuf_detach. A direct mbuf is left alone.
-// For mbufs of this package's pools only.
+// Detach makes an indirect or external mbuf direct again, with its own empty
+// buffer, and gives up its reference, as rte_pktmbuf_detach. A direct mbuf is
+// left alone. For mbufs of this package's pools only.
 func (m *Mbuf) Detach() {
 	if m.IsDirect() {
 		return
@@ -77,8 +77,7 @@ func (m *Mbuf) direct() *Mbuf {
 
 // ownBuffer points m at the buffer in its element.
 func (m *Mbuf) ownBuffer(h *header) {
-	m.bufAddr = unsafe.Add(unsafe.Pointer(m), Size+int(h.privSize))
-	m.BufIOVA = uint64(uintptr(m.bufAddr))
+	m.setBuffer(unsafe.Add(unsafe.Pointer(m), Size+int(h.privSize)))
 	m.BufLen = h.bufLen
 	m.PrivSize = h.privSize
 }

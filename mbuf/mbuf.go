@@ -7,7 +7,7 @@ import "unsafe"
 // Bits of Mbuf.OlFlags, with DPDK's values (rte_mbuf_core.h, RTE_MBUF_F_*).
 const (
 	// External marks an mbuf whose data lies in a buffer that belongs to no
-	// pool. The package makes none itself; it meets them in DPDK's mbufs.
+	// pool: see [AttachExternal].
 	External uint64 = 1 << 61
 	// Indirect marks an mbuf whose data lies in another mbuf's buffer: see
 	// [Attach].
