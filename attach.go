@@ -291,7 +291,7 @@ func wantFiles(fds []int, n int) error {
 
 // learn takes over what the primary says of the port. The caller holds mu.
 func (d *Device) learn(a attachment) {
-	d.name, d.index, d.conf = a.Name, a.Index, a.Conf
+	d.name, d.index, d.mode, d.conf = a.Name, a.Index, a.Mode, a.Conf
 	for len(d.counters) < a.Queues {
 		d.counters = append(d.counters, newCounters(d.area.pair(len(d.counters))))
 	}

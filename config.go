@@ -19,7 +19,8 @@ const (
 	MaxQueues = 128
 
 	MinMTU     = 68    // ETH_MIN_MTU
-	MaxMTU     = 65521 // 65535 less the Ethernet header
+	MaxMTU     = 65521 // of a TAP: 65535 less the Ethernet header
+	MaxTunMTU  = 65535 // of a TUN
 	DefaultMTU = 1500
 
 	DefaultName       = "rtap%d"
@@ -49,18 +50,22 @@ const (
 type Config struct {
 	// Name of the interface, at most 15 bytes; "%d" in it is replaced by the
 	// kernel with the first free number. Empty means DefaultName. A persistent
-	// TAP of that name that nobody uses is taken over.
+	// interface of that name and Mode that nobody uses is taken over.
 	Name string
+
+	// Mode is what packets begin with: ModeTAP, an Ethernet header, or ModeTUN, an IP header. Empty
+	// means ModeTAP.
+	Mode Mode
 
 	// Persist leaves the interface behind when the device is closed.
 	Persist bool
 
-	// MTU in bytes, MinMTU to MaxMTU. 0 leaves it as it is: DefaultMTU for a
+	// MTU in bytes, MinMTU to MaxMTU, of a TUN to MaxTunMTU. 0 leaves it as it is: DefaultMTU for a
 	// new interface.
 	MTU int
 
 	// MAC is the interface's Ethernet address, six bytes, unicast. nil leaves
-	// it as it is: random for a new interface.
+	// it as it is: random for a new interface. A TUN has none.
 	MAC net.HardwareAddr
 
 	// TxQueueLen is how many packets wait in the kernel for each Rx queue
@@ -144,7 +149,7 @@ type PortConfig struct {
 	// that packets are received and sent as they are.
 	RxOffloads, TxOffloads uint64
 
-	// MaxLROPktSize bounds LRO frames, in bytes with the Ethernet header: 1024 to
+	// MaxLROPktSize bounds LRO frames, in bytes with the Ethernet header, if there is one: 1024 to
 	// MaxLROPktSize. 0 means as large as the kernel makes them and the mbufs take
 	// them. Small frames are slow: 64 KB are worth six times 8 KB.
 	MaxLROPktSize int
@@ -195,6 +200,9 @@ func (c Config) withDefaults() (Config, error) {
 	if c.TxQueueLen == 0 {
 		c.TxQueueLen = DefaultTxQueueLen
 	}
+	if c.Mode == "" {
+		c.Mode = ModeTAP
+	}
 	if c.Engine == "" {
 		c.Engine = EngineAuto
 	}
@@ -211,15 +219,8 @@ func (c *Config) check() error {
 	if err := checkName(c.Name); err != nil {
 		return err
 	}
-	if c.MTU != 0 {
-		if err := checkRange("Config.MTU", c.MTU, MinMTU, MaxMTU); err != nil {
-			return err
-		}
-	}
-	if c.MAC != nil {
-		if err := checkMAC("Config.MAC", c.MAC); err != nil {
-			return err
-		}
+	if err := c.checkMode(); err != nil {
+		return err
 	}
 	if err := checkRange("Config.TxQueueLen", c.TxQueueLen, 1, maxTxQueueLen); err != nil {
 		return err
@@ -234,6 +235,26 @@ func (c *Config) check() error {
 		return err
 	}
 	return checkRange("Config.Queues", c.Queues, 1, MaxQueues)
+}
+
+// checkMode checks the mode and what depends on it.
+func (c *Config) checkMode() error {
+	if err := c.Mode.check(); err != nil {
+		return err
+	}
+	l2 := c.Mode.layer2()
+	if c.MTU != 0 {
+		if err := checkRange("Config.MTU", c.MTU, MinMTU, l2.maxMTU()); err != nil {
+			return err
+		}
+	}
+	switch {
+	case c.MAC == nil:
+		return nil
+	case l2.isTUN():
+		return &ConfigError{"Config.MAC", c.MAC, "none: a TUN has no MAC address"}
+	}
+	return checkMAC("Config.MAC", c.MAC)
 }
 
 func checkEngine(e Engine) error {

@@ -134,6 +134,7 @@ func errnoOf(table []errnoName, e syscall.Errno) int {
 type pending struct {
 	n       [counterMax]uint64
 	touched uint64       // bit i: n[i] may be more than 0
+	group   uint8        // layer2's
 	io      pktio.Counts // what the engine counts
 }
 
@@ -146,7 +147,7 @@ func (p *pending) add(i int, n uint64) {
 // stripped, as of the bytes. Mostly there is nothing to be said of a packet but its size, or
 // else the same of all.
 func (p *pending) received(bufs []*mbuf.Mbuf) {
-	touched := uint64(0)
+	touched, group := uint64(0), p.group
 	for _, m := range bufs {
 		f := m.OlFlags
 		size := sizeOf(m.PktLen+strippedLen(f)) & (counterMax - 1)
@@ -158,7 +159,7 @@ func (p *pending) received(bufs []*mbuf.Mbuf) {
 			touched |= rxCksumCounters
 		}
 		b := m.Bytes()
-		if len(b) < etherAddr || uint64(b[0]&1)|uint64(m.NbSegs-1)|f&rxRare != 0 {
+		if len(b) < etherAddr || uint64(b[0]&group)|uint64(m.NbSegs-1)|f&rxRare != 0 {
 			p.receivedRare(m, b)
 		}
 	}
@@ -191,7 +192,7 @@ func strippedLen(f uint64) uint32 {
 
 // sent counts packets that the kernel took, as so many bytes each or notSent.
 func (p *pending) sent(bufs []*mbuf.Mbuf, lengths []uint32) {
-	bytes, touched := uint64(0), uint64(0)
+	bytes, touched, group := uint64(0), uint64(0), p.group
 	for i, n := range lengths[:len(bufs)] {
 		if n == notSent {
 			continue
@@ -206,7 +207,7 @@ func (p *pending) sent(bufs []*mbuf.Mbuf, lengths []uint32) {
 			touched |= 1 << cntCksum
 		}
 		b := m.Bytes()
-		if len(b) < etherAddr || uint64(b[0]&1)|uint64(m.NbSegs-1)|m.OlFlags&txSeg != 0 {
+		if len(b) < etherAddr || uint64(b[0]&group)|uint64(m.NbSegs-1)|m.OlFlags&txSeg != 0 {
 			p.sentRare(m, b)
 		}
 	}
@@ -235,7 +236,7 @@ func (p *pending) address(m *mbuf.Mbuf, b []byte) {
 		b = first[:]
 	}
 	switch {
-	case b[0]&1 == 0:
+	case b[0]&p.group == 0:
 	case binary.NativeEndian.Uint32(b) == math.MaxUint32 && binary.NativeEndian.Uint16(b[4:]) == math.MaxUint16:
 		p.add(cntBroadcast, 1)
 	default:

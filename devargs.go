@@ -3,6 +3,7 @@
 package rtap
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -22,7 +23,8 @@ var devargsKeys = []struct {
 }{
 	{"iface", "", func(c *Config, v string) error { c.Name = v; return checkName(v) }},
 	{"persist", "1", func(c *Config, v string) (err error) { c.Persist, err = devargsBool(v); return err }},
-	{"mtu", "", func(c *Config, v string) (err error) { c.MTU, err = devargsInt(v, MinMTU, MaxMTU); return err }},
+	{"mode", "", func(c *Config, v string) error { c.Mode = Mode(v); return c.Mode.check() }},
+	{"mtu", "", func(c *Config, v string) (err error) { c.MTU, err = devargsInt(v, MinMTU, MaxTunMTU); return err }},
 	{"mac", "", func(c *Config, v string) (err error) { c.MAC, err = devargsMAC(v); return err }},
 	{"txqlen", "", func(c *Config, v string) (err error) { c.TxQueueLen, err = devargsInt(v, 1, maxTxQueueLen); return err }},
 	{"netns", "", func(c *Config, v string) error { c.NetNS = v; return nil }},
@@ -40,6 +42,7 @@ var devargsKeys = []struct {
 //
 //	iface=NAME        Config.Name
 //	persist[=0|1]     Config.Persist
+//	mode=tap|tun      Config.Mode
 //	mtu=BYTES         Config.MTU
 //	mac=ADDRESS       Config.MAC
 //	txqlen=PACKETS    Config.TxQueueLen
@@ -72,7 +75,21 @@ func ParseDevargs(devargs string) (name string, cfg Config, err error) {
 			return fail(err)
 		}
 	}
+	if err := cfg.suitsMode(); err != nil {
+		return fail(err)
+	}
 	return name, cfg, nil
+}
+
+// suitsMode checks what depends on the mode, the key of which may come last.
+func (c Config) suitsMode() error {
+	c.Mode = cmp.Or(c.Mode, ModeTAP)
+	err := c.checkMode()
+	if ce := (*ConfigError)(nil); errors.As(err, &ce) {
+		key := strings.ToLower(strings.TrimPrefix(ce.Field, "Config."))
+		return devargsError(key, fmt.Sprint(ce.Value), err)
+	}
+	return err
 }
 
 // isDevargsName reports whether name is one of the driver's and something that

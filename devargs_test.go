@@ -27,6 +27,8 @@ func TestParseDevargs(t *testing.T) {
 		{"net_rtap0,mtu=65521,mac=02:00:00:00:00:07,txqlen=1048576,netns=/run/netns/blue,engine=syscall,no-carrier,queues=128",
 			"net_rtap0", Config{MTU: 65521, MAC: mac, TxQueueLen: 1048576, NetNS: "/run/netns/blue",
 				Engine: EngineSyscall, NoCarrier: true, Queues: 128}},
+		{"net_rtap0,mtu=65535,mode=tun", "net_rtap0", Config{Mode: ModeTUN, MTU: 65535}},
+		{"net_rtap0,mode=tap", "net_rtap0", Config{Mode: ModeTAP}},
 		{"net_rtap0,netns=/a=b", "net_rtap0", Config{NetNS: "/a=b"}},
 	} {
 		name, got, err := ParseDevargs(c.in)
@@ -45,7 +47,12 @@ func TestParseDevargsErrors(t *testing.T) {
 		{"net_rtap0,iface=", "iface", "iface=VALUE"},
 		{"net_rtap0,iface", "iface", "iface=VALUE"},
 		{"net_rtap0,iface=a/b", "iface", `"a/b"`},
-		{"net_rtap0,mtu=67", "mtu", `mtu is "67": want 68 to 65521`},
+		{"net_rtap0,mtu=67", "mtu", `mtu is "67": want 68 to 65535`},
+		{"net_rtap0,mtu=65522", "mtu", `mtu is "65522": want 68 to 65521`},
+		{"net_rtap0,mtu=65536,mode=tun", "mtu", `mtu is "65536": want 68 to 65535`},
+		{"net_rtap0,mode=l3", "mode", `mode is "l3": want tap or tun`},
+		{"net_rtap0,mode", "mode", "mode=VALUE"},
+		{"net_rtap0,mac=02:00:00:00:00:01,mode=tun", "mac", `mac is "02:00:00:00:00:01": want none: a TUN has no MAC address`},
 		{"net_rtap0,mtu=9k", "mtu", `"9k": want a number`},
 		{"net_rtap0,mac=02:00", "mac", "six bytes"},
 		{"net_rtap0,mac=01:00:00:00:00:01", "mac", "unicast"},
@@ -80,6 +87,7 @@ func formatDevargs(name string, c Config) string {
 	}
 	add(c.Name != "", "iface=%s", c.Name)
 	add(c.Persist, "persist")
+	add(c.Mode != "", "mode=%s", c.Mode)
 	add(c.MTU != 0, "mtu=%d", c.MTU)
 	add(c.MAC != nil, "mac=%s", c.MAC)
 	add(c.TxQueueLen != 0, "txqlen=%d", c.TxQueueLen)
@@ -95,6 +103,7 @@ func formatDevargs(name string, c Config) string {
 func FuzzParseDevargs(f *testing.F) {
 	f.Add("net_rtap0,iface=foo0,persist")
 	f.Add("eth_rtap9,mtu=1500,mac=02:00:00:00:00:01,txqlen=10,netns=/x,engine=auto,no-carrier=0,queues=4")
+	f.Add("net_rtap0,mtu=65535,mode=tun")
 	f.Add("net_rtap0,=,,iface==")
 	f.Fuzz(func(t *testing.T, in string) {
 		name, cfg, err := ParseDevargs(in)

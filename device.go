@@ -28,7 +28,7 @@ const (
 	stateClosed
 )
 
-// Device is a port: one TAP interface and its queues. Its methods may be called
+// Device is a port: one TAP or TUN interface and its queues. Its methods may be called
 // by any goroutine at any time.
 type Device struct {
 	cfg  Config
@@ -49,6 +49,7 @@ type Device struct {
 	conn  *rtnl.Conn
 	index int
 	name  string
+	mode  Mode // it never changes; a secondary learns it from the primary
 
 	engine pktio.Engine
 	reason string // why that engine
@@ -138,7 +139,7 @@ func (d *Device) startAll() error {
 }
 
 // Open creates the interface, down and without queues, or takes over a
-// persistent TAP of that name that nobody else has open. The error is a
+// persistent one of that name and mode that nobody else has open. The error is a
 // *ConfigError, or an *OpError that says what to do: which capability is
 // missing, that /dev/net/tun is, that the name is taken.
 func Open(cfg Config) (*Device, error) {
@@ -146,7 +147,7 @@ func Open(cfg Config) (*Device, error) {
 	if err != nil {
 		return nil, fmt.Errorf("rtap: open: %w", err)
 	}
-	d := &Device{cfg: cfg, name: cfg.Name, carrier: !cfg.NoCarrier}
+	d := &Device{cfg: cfg, name: cfg.Name, mode: cfg.Mode, carrier: !cfg.NoCarrier}
 	if err := d.publish(); err != nil {
 		return nil, errors.Join(d.opErr("open", -1, err), d.withdraw(), d.release())
 	}
@@ -218,7 +219,7 @@ func (d *Device) attach() (err error) {
 
 // attachOnce makes the interface or, if there is one of that name, adopts it.
 func (d *Device) attachOnce() (err error) {
-	d.keep, err = tuntap.Attach(d.cfg.Name, tuntap.Options{Exclusive: true})
+	d.keep, err = tuntap.Attach(d.cfg.Name, tuntap.Options{TUN: d.layer2().isTUN(), Exclusive: true})
 	if !errors.Is(err, syscall.EBUSY) {
 		return err
 	}
@@ -226,11 +227,11 @@ func (d *Device) attachOnce() (err error) {
 		return err
 	}
 	d.adopted = true
-	d.keep, err = tuntap.Attach(d.cfg.Name, tuntap.Options{})
+	d.keep, err = tuntap.Attach(d.cfg.Name, tuntap.Options{TUN: d.layer2().isTUN()})
 	return err
 }
 
-// unused refuses a TAP that has descriptors: to attach one more would take some
+// unused refuses an interface that has descriptors: to attach one more would take some
 // of its packets from whoever has it, and change its settings.
 func unused(name string) error {
 	conn, err := rtnl.Dial(-1)

@@ -107,13 +107,13 @@ func TestRxWindow(t *testing.T) {
 			lengths = lengths[:0]
 			order := r.Perm(len(descs))[:r.IntN(len(descs)+1)]
 			for n, i := range order {
-				res := hdrLen + 1 + int32(r.IntN(c.mtu+frameOverhead))
+				res := hdrLen + 1 + int32(r.IntN(c.mtu+ethernet.overhead()))
 				switch r.IntN(8) {
 				case 0:
 					res = []int32{q.capacity, hdrLen, 0, -int32(syscall.EINVAL)}[r.IntN(4)]
 					bad++
 				case 1:
-					res = hdrLen + int32(c.mtu+frameOverhead) // the longest
+					res = hdrLen + int32(c.mtu+ethernet.overhead()) // the longest
 					fallthrough
 				default:
 					lengths = append(lengths, int(res)-hdrLen)

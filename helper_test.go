@@ -301,7 +301,7 @@ func (p *port) exchange() {
 	p.t.Helper()
 	p.capturer()
 	for i := range p.queues() {
-		f := flow(i, 64+i)
+		f := p.flow(i, 64+i)
 		p.send(i, f)
 		if got := p.captured(1)[0]; !bytes.Equal(got, f) {
 			p.t.Fatalf("queue %d sent % x, captured % x", i, f, got)
@@ -346,6 +346,12 @@ func flow(n, size int) []byte {
 	return b
 }
 
+// flow is flow as the port's packets are: on a TUN without the Ethernet header.
+func (p *port) flow(n, size int) []byte {
+	l2 := p.layer2().header
+	return flow(n, size-l2+14)[14-l2:]
+}
+
 // checksum is that of RFC 1071.
 func checksum(b []byte) uint16 {
 	sum := uint32(0)
@@ -380,7 +386,7 @@ func (p *port) hammer() (stop func() (sent, got uint64)) {
 	var wg sync.WaitGroup
 	for i := range p.queues() {
 		rx, tx := p.RxQueue(i), p.TxQueue(i)
-		f := flow(i, 64)
+		f := p.flow(i, 64)
 		wg.Go(func() {
 			bufs := p.bufs(32)
 			for !done.Load() {

@@ -21,6 +21,7 @@ type PortDefaults struct {
 // Info is what a port can do and how it is set up (struct rte_eth_dev_info).
 type Info struct {
 	Driver  string `json:"driver_name"` // "net_rtap"
+	Mode    Mode   `json:"mode"`        // what packets begin with
 	Name    string `json:"interface"`   // as last seen; Link asks the kernel
 	IfIndex int    `json:"if_index"`    // likewise
 
@@ -66,20 +67,21 @@ func (d *Device) Info() Info {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	l2 := d.layer2()
 	desc := DescLimits{Max: MaxRingSize, Min: 1, Align: 1, SegMax: maxSegs}
 	defaults := PortDefaults{BurstSize: DefaultBurst, RingSize: DefaultRingSize, Queues: 1}
 	info := Info{
-		Driver: "net_rtap", Name: d.name, IfIndex: d.index,
-		MinMTU: MinMTU, MaxMTU: MaxMTU, MinRxBufSize: minDataRoom, MaxRxPktLen: MaxMTU + frameOverhead,
-		MaxRxQueues: MaxQueues, MaxTxQueues: MaxQueues, MaxMACAddrs: 1,
+		Driver: "net_rtap", Mode: d.mode, Name: d.name, IfIndex: d.index,
+		MinMTU: MinMTU, MaxMTU: l2.maxMTU(), MinRxBufSize: minDataRoom, MaxRxPktLen: l2.maxMTU() + l2.overhead(),
+		MaxRxQueues: MaxQueues, MaxTxQueues: MaxQueues, MaxMACAddrs: min(1, l2.header),
 		RxQueues: len(d.pairs), TxQueues: len(d.pairs), Started: d.state == stateStarted,
 		RxOffloads: d.capa.rx, TxOffloads: d.capa.tx,
 		EnabledRxOffloads: d.conf.RxOffloads, EnabledTxOffloads: d.conf.TxOffloads,
-		MaxLROPktSize: MaxLROPktSize,
+		MaxLROPktSize: l2.maxLRO(),
 		RxDesc:        desc, TxDesc: desc, RxDefaults: defaults, TxDefaults: defaults,
 	}
 	if d.conf.lro() && d.gsoMax != 0 {
-		info.MaxLROPktSize = d.gsoMax - 1 + gsoTag
+		info.MaxLROPktSize = d.gsoMax - 1 + l2.tag
 	}
 	if d.engine != nil {
 		info.Engine = Engine(d.engine.Name())
@@ -91,7 +93,7 @@ func (d *Device) Info() Info {
 // farInfo is the primary's Info with the engine of this process, if it has leased anything. When the primary is gone,
 // little is known.
 func (d *Device) farInfo() Info {
-	info := Info{Driver: "net_rtap"}
+	info := Info{Driver: "net_rtap", Mode: d.mode}
 	err := d.ask("info", request{}, &info)
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -16,7 +16,7 @@ func TestInfo(t *testing.T) {
 	eachEngine(t, func(t *testing.T, e Engine) {
 		p := openPort(t, Config{Name: "info%d", Engine: e})
 		want := Info{
-			Driver: "net_rtap", Name: "info0", IfIndex: p.index, Engine: e,
+			Driver: "net_rtap", Mode: ModeTAP, Name: "info0", IfIndex: p.index, Engine: e,
 			MinMTU: 68, MaxMTU: 65521, MinRxBufSize: 128, MaxRxPktLen: 65543,
 			MaxRxQueues: 128, MaxTxQueues: 128, MaxMACAddrs: 1,
 			MaxLROPktSize: 65539,

@@ -15,7 +15,7 @@ import (
 type LinkStatus struct {
 	Name         string           // it may have been renamed
 	Index        int              // in the namespace where it is now
-	MAC          net.HardwareAddr // Ethernet address
+	MAC          net.HardwareAddr // Ethernet address; empty for a TUN
 	MTU          int              // bytes
 	TxQueueLen   int              // packets
 	Up           bool             // administratively up (IFF_UP)
@@ -39,6 +39,16 @@ func (d *Device) control(op string, f func(c *rtnl.Conn, index int) error) error
 		}
 	}
 	return d.opErr(op, -1, err)
+}
+
+// controlMAC is control for what has to do with MAC addresses.
+func (d *Device) controlMAC(op string, f func(c *rtnl.Conn, index int) error) error {
+	return d.control(op, func(c *rtnl.Conn, index int) error {
+		if d.layer2().isTUN() {
+			return ErrNoLayer2
+		}
+		return f(c, index)
+	})
 }
 
 // Link reads the interface's state (rte_eth_link_get).
@@ -69,21 +79,21 @@ func (d *Device) SetLinkDown() error { return d.control("set down", (*rtnl.Conn)
 
 // SetPromiscuous sets the interface's promiscuous mode
 // (rte_eth_promiscuous_enable). A TAP hands every frame to the program whatever
-// this says; the kernel shows it to tools and bridges.
+// this says; the kernel shows it to tools and bridges. Of a TUN it is ErrNoLayer2.
 func (d *Device) SetPromiscuous(on bool) error {
-	return d.control("set promiscuous mode of", func(c *rtnl.Conn, index int) error { return c.SetPromisc(index, on) })
+	return d.controlMAC("set promiscuous mode of", func(c *rtnl.Conn, index int) error { return c.SetPromisc(index, on) })
 }
 
 // SetAllMulticast sets whether the interface takes all multicast
 // (rte_eth_allmulticast_enable), with SetPromiscuous's meaning.
 func (d *Device) SetAllMulticast(on bool) error {
-	return d.control("set allmulticast of", func(c *rtnl.Conn, index int) error { return c.SetAllMulticast(index, on) })
+	return d.controlMAC("set allmulticast of", func(c *rtnl.Conn, index int) error { return c.SetAllMulticast(index, on) })
 }
 
 // SetMAC sets the interface's Ethernet address, six bytes, unicast
-// (rte_eth_dev_default_mac_addr_set).
+// (rte_eth_dev_default_mac_addr_set). Of a TUN it is ErrNoLayer2.
 func (d *Device) SetMAC(mac net.HardwareAddr) error {
-	return d.control("set mac of", func(c *rtnl.Conn, index int) error {
+	return d.controlMAC("set mac of", func(c *rtnl.Conn, index int) error {
 		if err := checkMAC("mac", mac); err != nil {
 			return err
 		}
@@ -102,20 +112,20 @@ func (d *Device) SetTxQueueLen(packets int) error {
 	})
 }
 
-// SetMTU sets the interface's MTU in bytes, MinMTU to MaxMTU, and makes the Rx
+// SetMTU sets the interface's MTU in bytes, MinMTU to Info.MaxMTU, and makes the Rx
 // queues' slots large enough first (rte_eth_dev_set_mtu). Packets may flow
 // meanwhile; a burst that comes at the moment of the change returns 0. An MTU
 // that somebody else raises (ip link set mtu) is followed as soon as the kernel
 // says so; longer frames that are received before that count in ierrors. Processes that
 // have leased queues are told first, and must have answered.
 func (d *Device) SetMTU(mtu int) error {
-	if d.far == nil && mtu > 0 && mtu <= MaxMTU {
+	if d.far == nil && mtu > 0 && mtu <= d.layer2().maxMTU() {
 		if err := d.fitLeases(mtu); err != nil { // without the lock
 			return d.failed("set mtu of", err)
 		}
 	}
 	return d.control("set mtu of", func(c *rtnl.Conn, index int) error {
-		if err := checkRange("mtu", mtu, MinMTU, MaxMTU); err != nil {
+		if err := checkRange("mtu", mtu, MinMTU, d.layer2().maxMTU()); err != nil {
 			return err
 		}
 		before, err := c.Link(index)

@@ -67,8 +67,8 @@ const (
 )
 
 // MaxLROPktSize is the longest LRO frame: what the kernel makes at most, 65535
-// bytes, and a VLAN tag.
-const MaxLROPktSize = 65535 + vlanLen
+// bytes, and a VLAN tag, which a TUN's packets do not have.
+const MaxLROPktSize = maxPkt + vlanLen
 
 const vlanLen = 4
 
@@ -87,17 +87,18 @@ type offload struct {
 	on    uint32
 	since string // the Linux version that brings it; "" for all that are served
 	never string // why no Linux has it
+	ether bool   // it is about Ethernet headers, which a TUN's packets lack
 }
 
 const noSCTP = "a TAP cannot complete SCTP's CRC32c: the virtio-net header knows Internet checksums only"
 
 var rxOffloads = []offload{
-	{bit: RxOffloadVLANStrip, name: "vlan_strip"},
+	{bit: RxOffloadVLANStrip, name: "vlan_strip", ether: true},
 	{bit: RxOffloadIPv4Cksum, name: "ipv4_cksum"},
 	{bit: RxOffloadUDPCksum, name: "udp_cksum", on: tuntap.OffloadCsum},
 	{bit: RxOffloadTCPCksum, name: "tcp_cksum", on: tuntap.OffloadCsum},
 	{bit: RxOffloadTCPLRO, name: "tcp_lro", needs: tunTSO, on: tunTSO},
-	{bit: RxOffloadQinQStrip, name: "qinq_strip"},
+	{bit: RxOffloadQinQStrip, name: "qinq_strip", ether: true},
 	{bit: RxOffloadScatter, name: "scatter"},
 	{bit: 1 << 17, name: "sctp_cksum", never: noSCTP},
 	{bit: RxOffloadUDPLRO, name: "udp_lro", needs: tunUSO, on: tunUSO, since: "6.2"},
@@ -105,7 +106,7 @@ var rxOffloads = []offload{
 }
 
 var txOffloads = []offload{
-	{bit: TxOffloadVLANInsert, name: "vlan_insert"},
+	{bit: TxOffloadVLANInsert, name: "vlan_insert", ether: true},
 	{bit: TxOffloadIPv4Cksum, name: "ipv4_cksum"},
 	{bit: TxOffloadUDPCksum, name: "udp_cksum"},
 	{bit: TxOffloadTCPCksum, name: "tcp_cksum"},
@@ -113,7 +114,7 @@ var txOffloads = []offload{
 	{bit: TxOffloadTCPTSO, name: "tcp_tso", needs: tunTSO},
 	{bit: TxOffloadUDPTSO, name: "udp_tso", needs: tunUSO, since: "6.2"},
 	{bit: TxOffloadOuterIPv4Cksum, name: "outer_ipv4_cksum"},
-	{bit: TxOffloadQinQInsert, name: "qinq_insert"},
+	{bit: TxOffloadQinQInsert, name: "qinq_insert", ether: true},
 	{bit: TxOffloadVXLANTnlTSO, name: "vxlan_tnl_tso", needs: tunTunnel, since: "6.17"},
 	{bit: 1 << 10, name: "gre_tnl_tso", never: "a TAP segments tunnels over UDP only"},
 	{bit: 1 << 11, name: "ipip_tnl_tso", never: "a TAP segments tunnels over UDP only"},
@@ -199,7 +200,7 @@ func (d *Device) probe() error {
 	}
 	find := func(table []offload) (mask uint64) {
 		for _, o := range table {
-			if o.never == "" && accepted[o.needs] {
+			if o.never == "" && accepted[o.needs] && !(o.ether && d.layer2().isTUN()) {
 				mask |= o.bit
 			}
 		}
@@ -211,10 +212,10 @@ func (d *Device) probe() error {
 
 // checkOffloads says which offload of c is not to be had, or not so.
 func (d *Device) checkOffloads(c *PortConfig) error {
-	if err := refused("rx", rxOffloads, c.RxOffloads, d.capa.rx); err != nil {
+	if err := d.refused("rx", rxOffloads, c.RxOffloads, d.capa.rx); err != nil {
 		return err
 	}
-	if err := refused("tx", txOffloads, c.TxOffloads, d.capa.tx); err != nil {
+	if err := d.refused("tx", txOffloads, c.TxOffloads, d.capa.tx); err != nil {
 		return err
 	}
 	if c.MaxLROPktSize != 0 {
@@ -228,7 +229,7 @@ func (d *Device) checkOffloads(c *PortConfig) error {
 	return nil
 }
 
-func refused(dir string, table []offload, want, capa uint64) error {
+func (d *Device) refused(dir string, table []offload, want, capa uint64) error {
 	bad := want &^ capa
 	if bad == 0 {
 		return nil
@@ -240,6 +241,8 @@ func refused(dir string, table []offload, want, capa uint64) error {
 		case o.bit != bit:
 		case o.never != "":
 			e.Reason = o.never
+		case o.ether && d.layer2().isTUN():
+			e.Reason = "a TUN's packets have no Ethernet header"
 		default:
 			e.Reason = "Linux " + o.since + " has it, this kernel has not"
 		}
@@ -302,7 +305,6 @@ func (d *Device) setOffload(c *PortConfig) error {
 // that the kernel kept beside the packet.
 const (
 	gsoMaxDefault = 65536
-	gsoTag        = vlanLen
 
 	minLROPktSize = 1024
 )
@@ -312,7 +314,7 @@ const (
 func (d *Device) boundLRO() error {
 	size := gsoMaxDefault
 	if d.conf.lro() {
-		size = d.maxLRO() + 1 - gsoTag
+		size = d.maxLRO() + 1 - d.layer2().tag
 	}
 	if size == d.gsoMax || !d.conf.lro() && d.gsoMax == 0 {
 		return nil
@@ -326,9 +328,9 @@ func (d *Device) boundLRO() error {
 
 // maxLRO is the longest frame that every Rx queue can take.
 func (d *Device) maxLRO() int {
-	longest := d.conf.MaxLROPktSize
-	if longest == 0 {
-		longest = MaxLROPktSize
+	longest := d.layer2().maxLRO()
+	if asked := d.conf.MaxLROPktSize; asked != 0 {
+		longest = min(longest, asked)
 	}
 	for _, p := range d.pairs {
 		if p.rx != nil {

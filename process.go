@@ -368,6 +368,7 @@ func (g *group) Request(p *ipc.Peer, op string, body json.RawMessage) (any, []in
 type attachment struct {
 	Name   string
 	Index  int
+	Mode   Mode
 	Queues int
 	Conf   PortConfig
 }
@@ -386,7 +387,9 @@ func (d *Device) serveAttach(p *ipc.Peer, _ *request) (answer, error) {
 	return answer{d.attachment(), []int{fd}}, nil
 }
 
-func (d *Device) attachment() attachment { return attachment{d.name, d.index, len(d.pairs), d.conf} }
+func (d *Device) attachment() attachment {
+	return attachment{d.name, d.index, d.mode, len(d.pairs), d.conf}
+}
 
 // tellEvents has a secondary hear of what happens to the interface.
 func (d *Device) tellEvents(p *ipc.Peer) {

@@ -89,7 +89,7 @@ func (d *Device) grow(n int) error {
 	}
 	return d.ns.Do(func() error {
 		for len(d.pairs) < n {
-			q, err := tuntap.Attach(d.name, tuntap.Options{IfIndex: d.index})
+			q, err := tuntap.Attach(d.name, tuntap.Options{TUN: d.layer2().isTUN(), IfIndex: d.index})
 			if err != nil {
 				return err
 			}

@@ -13,10 +13,6 @@ import (
 	"github.com/rtap-project/rtap/mbuf"
 )
 
-// frameOverhead is what a frame has beyond the MTU: the Ethernet header and two
-// VLAN tags.
-const frameOverhead = 14 + 8
-
 // maxSegs is the most mbufs of one packet: what readv(2) and writev(2) take
 // (UIO_MAXIOV), less one for the virtio-net header.
 const maxSegs = 1023
@@ -49,6 +45,7 @@ type RxQueue struct {
 	capacity int32 // bytes, header included; always more than a frame has
 
 	offloads uint64 // RxOffload*
+	layer2   *layer2
 
 	// Slots 0 to filled-1 have mbufs: slot i has window[i*segs:(i+1)*segs],
 	// described by descs[i], and by the iovecs of the same numbers if segs > 1.
@@ -74,7 +71,8 @@ type RxQueue struct {
 
 func (d *Device) newRxQueue(i, fd int, cfg RxConfig) (*RxQueue, error) {
 	q := &RxQueue{dev: d, port: d.cfg.Port, index: i, depth: cfg.Ring, memory: cfg.Memory, alloc: cfg.Memory, expect: 1,
-		stats: d.counters[i].rx, intr: rxIntr{fd: fd}}
+		layer2: d.layer2(), stats: d.counters[i].rx, intr: rxIntr{fd: fd}}
+	q.count.group = q.layer2.group
 	if q.room = cfg.Memory.DataRoom(); q.room < minDataRoom {
 		return nil, &ConfigError{"RxConfig.Memory.DataRoom", q.room, fmt.Sprintf("at least %d", minDataRoom)}
 	}
@@ -129,7 +127,7 @@ func (q *RxQueue) slotFor(s rxShape) (segs, front int) {
 	if q.headroom >= s.hdrLen {
 		front = s.hdrLen
 	}
-	frame := s.mtu + frameOverhead
+	frame := s.mtu + q.layer2.overhead()
 	if s.offloads&RxOffloadScatter != 0 {
 		frame = max(frame, s.lro)
 	}

@@ -36,14 +36,14 @@ func (q *RxQueue) inspect(m *mbuf.Mbuf) bool {
 	}
 	b := firstBytes(m, q.peek[:])
 	if h[0]|h[1] == 0 { // flags, gso_type
-		m.PacketType, m.TxOffload = header.ParsePacked(b)
+		m.PacketType, m.TxOffload = q.layer2.parsePacked(b)
 	} else {
 		var hdr vnethdr.Header
 		hdr.Decode(h)
 		hdr.CsumStart -= uint16(stripped)
 		hdr.OuterTransport -= uint16(stripped)
 		hdr.InnerNetwork -= uint16(stripped)
-		if !describe(m, &hdr, b) {
+		if !q.layer2.describe(m, &hdr, b) {
 			return false
 		}
 	}
@@ -94,15 +94,15 @@ func (q *RxQueue) strip(m *mbuf.Mbuf) (bytes int) {
 }
 
 // describe fills in what hdr and the packet's headers, which are in b, say.
-func describe(m *mbuf.Mbuf, hdr *vnethdr.Header, b []byte) bool {
-	l, known := header.Parse(b), true
+func (l2 *layer2) describe(m *mbuf.Mbuf, hdr *vnethdr.Header, b []byte) bool {
+	l, known := l2.parse(b), true
 	if hdr.Flags&vnethdr.FlagNeedsCsum != 0 {
-		l, known = partial(b, hdr, l)
+		l, known = l2.partial(b, hdr, l)
 	}
 	lengths, fit := l.Pack()
 	m.PacketType, m.TxOffload = l.PacketType, lengths
 	if !fit {
-		m.PacketType, m.TxOffload = header.ParsePacked(b)
+		m.PacketType, m.TxOffload = l2.parsePacked(b)
 	}
 	if hdr.GSOType != vnethdr.GSONone {
 		return known && fit && describeLRO(m, hdr, l)
@@ -121,11 +121,11 @@ func describe(m *mbuf.Mbuf, hdr *vnethdr.Header, b []byte) bool {
 
 // partial finds the header whose checksum is not complete: it is the innermost one,
 // or the outer one of what only looks like a tunnel.
-func partial(b []byte, hdr *vnethdr.Header, l header.Layout) (header.Layout, bool) {
+func (l2 *layer2) partial(b []byte, hdr *vnethdr.Header, l header.Layout) (header.Layout, bool) {
 	if is(hdr, l) {
 		return l, true
 	}
-	outer := header.ParseOuter(b)
+	outer := l2.parseOuter(b)
 	return outer, is(hdr, outer)
 }
 

@@ -20,6 +20,7 @@ type TxQueue struct {
 	regions []mbuf.Region  // registered with writer
 	writer  pktio.Writer
 
+	layer2 *layer2
 	hdrLen int           // bytes of the virtio-net header
 	allow  txAllow       // what packets may ask for
 	peek   [peekLen]byte // headers of a chain in one piece
@@ -49,6 +50,7 @@ const iovecsPerPacket = 4
 func (d *Device) newTxQueue(i, fd int, cfg TxConfig) (*TxQueue, error) {
 	q := &TxQueue{
 		dev:     d,
+		layer2:  d.layer2(),
 		stats:   d.counters[i].tx,
 		free:    cfg.Free,
 		regions: cfg.Regions,
@@ -60,6 +62,7 @@ func (d *Device) newTxQueue(i, fd int, cfg TxConfig) (*TxQueue, error) {
 	if q.vec, err = uring.NewVectors(max(maxSegs+1, cfg.Ring*iovecsPerPacket), cfg.Ring*txScratch); err != nil {
 		return nil, err
 	}
+	q.count.group = q.layer2.group
 	q.fit(&d.conf)
 	if q.writer, err = d.engine.NewWriter(fd, cfg.Ring, pktioRegions(cfg.Regions), &q.count.io); err != nil {
 		return nil, errors.Join(err, q.close())
@@ -101,8 +104,8 @@ func (q *TxQueue) close() error {
 // driver's and freed, the rest stay the caller's. Fewer than len(bufs) means
 // that the kernel was short of memory, that the port is stopped or gone (see
 // Device.Err), or that another goroutine is in a burst on this queue. A packet that
-// the kernel refuses (link down, no Ethernet header, more than 1023 segments) is
-// taken, freed and counted in oerrors, and so are nil and a packet whose flags
+// the kernel refuses (link down, no Ethernet header, of a TUN neither IPv4 nor IPv6, more than
+// 1023 segments) is taken, freed and counted in oerrors, and so are nil and a packet whose flags
 // contradict it or ask for an offload that is not enabled: see Prepare.
 //
 // The bytes in front of the data of a packet's first mbuf may be overwritten,

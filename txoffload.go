@@ -92,6 +92,7 @@ func (a *txAllow) check(flags uint64) error {
 type txPlan struct {
 	flags   uint64
 	lengths mbuf.Lengths
+	layer2  int    // its length at least
 	headers []byte // the packet's first bytes, all headers that are spoken of among them
 	cksum   int    // of the layer-4 checksum to complete: its place in the header, 0 if none
 	gso     uint8  // vnethdr's type, 0 if none
@@ -123,6 +124,7 @@ func (q *TxQueue) plan(m *mbuf.Mbuf) (p txPlan, err error) {
 	if err := q.allow.check(p.flags); err != nil {
 		return p, err
 	}
+	p.layer2 = q.layer2.header
 	p.lengths = m.Lengths()
 	p.headers = firstBytes(m, q.peek[:])
 	if p.outer() && p.inner(int(m.PktLen)) && p.edits() {
@@ -189,7 +191,7 @@ func (p *txPlan) inner(total int) bool {
 
 // isIP reports whether there is an IP header of that version and length.
 func (p *txPlan) isIP(at, length int, v6 bool) bool {
-	if at < minEther || len(p.headers) < at+length {
+	if at < p.layer2 || len(p.headers) < at+length {
 		return false
 	}
 	if v6 {

@@ -287,7 +287,7 @@ func TestXStatsMoment(t *testing.T) {
 	}
 	c := newCounters(&pairCounters{})
 	var ws workers
-	var p pending
+	p := pending{group: ethernet.group}
 	var bursts atomic.Int64
 	defer ws.stop()
 	ws.loop(func() {

@@ -18,6 +18,9 @@ func TestAllocs(t *testing.T) {
 			l := Parse(w.frame)
 			v, _ := ParseOuter(w.frame).Pack()
 			sink += v + uint64(l.Headers())
+			v, _ = ParseIP(w.frame[14:]).Pack()
+			p, n := ParseIPPacked(w.frame[14:])
+			sink += v + uint64(p) + n + uint64(ParseOuterIP(w.frame[14:]).L3)
 			VerifyL4(m, l)
 			m.OlFlags = mbuf.RxL4CksumNone | mbuf.RxOuterL4CksumInvalid
 			Complete(m)

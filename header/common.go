@@ -39,6 +39,11 @@ func common(b []byte) (ptype uint32, l3, l4 uint16) {
 	default:
 		return 0, 0, 0
 	}
+	return commonL4(b, ptype, l3, proto, room)
+}
+
+// commonL4 is common from layer 4 on, whose header, of type proto, b starts with. The IP packet has room bytes of it.
+func commonL4(b []byte, ptype uint32, l3 uint16, proto uint8, room int) (uint32, uint16, uint16) {
 	room = min(room, len(b))
 	switch {
 	case proto == protoTCP && room >= tcpLen:

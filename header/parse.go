@@ -77,6 +77,11 @@ func ParsePacked(b []byte) (packetType uint32, txOffload uint64) {
 // walk is Parse from header to header, which does for all frames. l is 0 before.
 func (l *Layout) walk(b []byte) {
 	ptype, l2, typ := ethernet(b)
+	l.walkFrom(b, ptype, l2, typ)
+}
+
+// walkFrom is walk behind l2 bytes of layer 2, which is of type ptype and says that typ follows.
+func (l *Layout) walkFrom(b []byte, ptype uint32, l2 int, typ uint16) {
 	h := network(b[l2:], typ)
 	if h.mayCarry() && l.parseTunnel(b[l2:], h) {
 		l.PacketType |= ptype

@@ -225,6 +225,56 @@ func checkAgree(t *testing.T, b []byte) {
 	if m.PacketType != want.PacketType || m.Lengths() != want.Lengths() {
 		t.Errorf("ParsePacked %#x %+v, want %+v for %x", m.PacketType, m.Lengths(), want, b)
 	}
+	checkIP(t, b)
+}
+
+// checkIP compares what is said of the IP packet in frame b, without what is in front of it, to what is said of the frame.
+func checkIP(t *testing.T, b []byte) {
+	t.Helper()
+	_, l2, typ := ethernet(b)
+	ip := b[l2:]
+	if typ != etherIPv4 && typ != etherIPv6 || typ != etherType(ip) {
+		return
+	}
+	if got, want := ParseIP(ip), withoutL2(Parse(b)); got != want {
+		t.Errorf("ParseIP %+v, want %+v for %x", got, want, ip)
+	}
+	if got, want := ParseOuterIP(ip), withoutL2(ParseOuter(b)); got != want {
+		t.Errorf("ParseOuterIP %+v, want %+v for %x", got, want, ip)
+	}
+	want := withoutL2(Parse(b))
+	if _, ok := want.Pack(); !ok {
+		want = withoutL2(ParseOuter(b))
+	}
+	if _, ok := want.Pack(); !ok {
+		want = Layout{}
+	}
+	var m mbuf.Mbuf
+	m.PacketType, m.TxOffload = ParseIPPacked(ip)
+	if m.PacketType != want.PacketType || m.Lengths() != want.Lengths() {
+		t.Errorf("ParseIPPacked %#x %+v, want %+v for %x", m.PacketType, m.Lengths(), want, ip)
+	}
+}
+
+// withoutL2 is l without the outer layer 2.
+func withoutL2(l Layout) Layout {
+	l.PacketType &^= mbuf.PTypeL2Mask
+	if l.PacketType&mbuf.PTypeTunnelMask != 0 {
+		l.OuterL2 = 0
+	} else {
+		l.L2 = 0
+	}
+	return l
+}
+
+// TestParseIPOther: what is no IP packet has no layout.
+func TestParseIPOther(t *testing.T) {
+	for _, b := range [][]byte{nil, {0x45}, {0x60}, make([]byte, 60), edit(tcp4(), 0, 0x55), edit(tcp6(), 0, 0x70)} {
+		ptype, lengths := ParseIPPacked(b)
+		if l, o := ParseIP(b), ParseOuterIP(b); l != (Layout{}) || o != (Layout{}) || ptype != 0 || lengths != 0 {
+			t.Errorf("%x: %+v, %+v, %#x, %#x", b, l, o, ptype, lengths)
+		}
+	}
 }
 
 // checkWithin looks for a header that does not lie in b, or lies behind another one

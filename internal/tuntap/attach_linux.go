@@ -14,16 +14,16 @@ import (
 
 const (
 	device = "/dev/net/tun"
-	flags  = unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR | unix.IFF_MULTI_QUEUE
+	flags  = unix.IFF_NO_PI | unix.IFF_VNET_HDR | unix.IFF_MULTI_QUEUE
 )
 
-// Attach opens /dev/net/tun and attaches the descriptor to the TAP interface name in the calling
+// Attach opens /dev/net/tun and attaches the descriptor to the TAP or TUN interface name in the calling
 // thread's namespace, as one more queue of it; without [Options.IfIndex] it creates the interface if
 // there is none. A name may hold one %d, which the kernel replaces by the first free number; the
 // empty name is "tap%d". What became of it is [Queue.Name].
 //
 // The interface has no packet information (IFF_NO_PI), a 10-byte little-endian virtio_net_hdr before
-// every frame (IFF_VNET_HDR), several queues (IFF_MULTI_QUEUE) and no offloads.
+// every frame or packet (IFF_VNET_HDR), several queues (IFF_MULTI_QUEUE) and no offloads.
 //
 // The error is an [*Error] whose chain holds the errno: ENOENT, ENODEV or ENXIO (no tun driver), EACCES
 // or EPERM (CAP_NET_ADMIN), ENAMETOOLONG, EINVAL (bad name, or [ErrForeign]), EBUSY, E2BIG.
@@ -48,7 +48,10 @@ func (q *Queue) attach(name string, o Options) error {
 	if err != nil {
 		return fail("attach", name, err)
 	}
-	want := uint16(flags)
+	want := uint16(flags | unix.IFF_TAP)
+	if o.TUN {
+		want = flags | unix.IFF_TUN
+	}
 	if o.Exclusive {
 		want |= unix.IFF_TUN_EXCL
 	}
@@ -155,8 +158,8 @@ func attachError(name string, o Options, errno error) error {
 	case unix.EPERM:
 		e.Hint = "needs the capability CAP_NET_ADMIN in the namespace, or to be the interface's owner"
 	case unix.EINVAL:
-		if what := inspect(name); what != "" {
-			e.Err = &foreignError{what: what, errno: errno}
+		if what := inspect(name, o.TUN); what != "" {
+			e.Err = &foreignError{want: kind(o.TUN), what: what, errno: errno}
 			e.Hint = "choose another name, or delete it: ip link del " + name
 		}
 	case unix.EBUSY:
@@ -176,15 +179,27 @@ func attachError(name string, o Options, errno error) error {
 
 // foreignError is ErrForeign with what the interface is instead.
 type foreignError struct {
+	want  string
 	what  string
 	errno error
 }
 
-func (e *foreignError) Error() string   { return fmt.Sprintf("%v: it is %s", ErrForeign, e.what) }
+func (e *foreignError) Error() string {
+	return fmt.Sprintf("%v a multi-queue %s: it is %s", ErrForeign, e.want, e.what)
+}
+
 func (e *foreignError) Unwrap() []error { return []error{ErrForeign, e.errno} }
 
-// inspect says what the interface name in this namespace is, or "" if there is none.
-func inspect(name string) string {
+func kind(tun bool) string {
+	if tun {
+		return "TUN"
+	}
+	return "TAP"
+}
+
+// inspect says what the interface name in this namespace is, which is no multi-queue TUN or TAP as
+// wanted, or "" if there is none.
+func inspect(name string, tun bool) string {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return ""
@@ -201,8 +216,10 @@ func inspect(name string) string {
 	switch {
 	case driver != "tun":
 		return "a " + driver + " interface"
-	case bus == "tap":
-		return "a TAP with a single queue"
+	case strings.EqualFold(bus, kind(tun)):
+		return "a " + kind(tun) + " with a single queue"
+	case tun:
+		return "a TAP, with Ethernet headers"
 	}
 	return "a TUN, without Ethernet headers"
 }

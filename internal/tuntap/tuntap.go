@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 
-// Package tuntap creates TAP interfaces and attaches queues to them through /dev/net/tun.
+// Package tuntap creates TAP and TUN interfaces and attaches queues to them through /dev/net/tun.
 //
 // A [Queue] is one descriptor: a plain int, non-blocking and close-on-exec, never an os.File, because
 // the data path hands it to io_uring or to raw system calls. The interface belongs to the network
@@ -57,12 +57,14 @@ const (
 )
 
 // ErrForeign is in the chain of Attach's error when an interface of that name exists and is not a
-// multi-queue TAP. The errno in the chain is EINVAL.
-var ErrForeign = errors.New("an interface of that name exists and is not a multi-queue TAP")
+// multi-queue TAP, or TUN. The errno in the chain is EINVAL.
+var ErrForeign = errors.New("an interface of that name exists and is not")
 
 // Options says how Attach attaches. The zero value creates the interface, or attaches to the
 // multi-queue TAP of that name.
 type Options struct {
+	// TUN is for an interface of IP packets without an Ethernet header, instead of a TAP.
+	TUN bool
 	// Exclusive refuses an interface that exists already, with EBUSY.
 	Exclusive bool
 	// IfIndex, if not 0, is the interface that name must mean: one more queue for an interface that
