@@ -30,6 +30,9 @@ type CoalescerConfig struct {
 	// NoTCP and NoUDP leave packets of that kind alone, for a port that cannot cut
 	// them again: UDP needs Linux 6.2 there.
 	NoTCP, NoUDP bool
+	// IP: packets begin with their IP header, as those of a TUN do. The default is an
+	// Ethernet header.
+	IP bool
 }
 
 // Coalescer merges packets of the same TCP or UDP flow to frames of several packets.
@@ -111,7 +114,7 @@ func (c *Coalescer) add(m *mbuf.Mbuf) bool {
 	}
 	var p packet
 	b := m.Bytes()
-	switch p.parse(b) {
+	switch p.parse(b, c.cfg.IP) {
 	case other:
 		return false
 	case unclear:

@@ -37,9 +37,11 @@ func TestCoalesce(t *testing.T) {
 	for _, size := range []struct{ payload, mss int }{{2, 1}, {3000, 1448}, {2896, 1448}, {1449, 1448}, {60000, 1448}, {63 * 20, 20}, {64 * 20, 20}} {
 		for _, v6 := range []bool{false, true} {
 			for _, tcp := range []bool{false, true} {
-				for tags := range 3 {
+				for tags := range 4 {
 					s := base(v6, tcp, size.payload)
-					s.tags = []uint16{0x88a8, 0x8100}[2-tags:]
+					if s.bare = tags == 3; !s.bare {
+						s.tags = []uint16{0x88a8, 0x8100}[2-tags:]
+					}
 					s.partial = true
 					if tcp {
 						s.flags |= tcpCWR | tcpFIN | tcpPSH | 0x40
@@ -53,7 +55,7 @@ func TestCoalesce(t *testing.T) {
 						if err != nil {
 							t.Fatal(err)
 						}
-						var co Coalescer
+						co := NewCoalescer(CoalescerConfig{IP: s.bare})
 						k := co.Burst(out[:n])
 						for _, left := range out[k:n] {
 							if left != nil {
@@ -318,7 +320,7 @@ func TestSameHash(t *testing.T) {
 		s := base(v6, true, 10)
 		m := received(t, p, s, good)
 		var a packet
-		a.parse(m.Bytes())
+		a.parse(m.Bytes(), false)
 		var tab table
 		tab.open(1).begin(m, &a)
 		for name, change := range map[string]func(s *spec){
@@ -329,7 +331,7 @@ func TestSameHash(t *testing.T) {
 			change(&other)
 			b := other.build()
 			var q packet
-			q.parse(b)
+			q.parse(b, false)
 			if found := tab.find(1, b, &q) != nil; found != (name == "nothing") {
 				t.Errorf("v6=%v, other %s: found %v", v6, name, found)
 			}

@@ -111,7 +111,7 @@ func (p *plan) patch(h []byte, i, n int, sum uint64) {
 		be.PutUint16(l4[4:], uint16(size))
 		be.PutUint16(l4[6:], udpCheck(sum+uint64(size)))
 	}
-	if p.outer.at != 0 {
+	if p.udp != 0 {
 		p.patchOuter(h, end, i)
 	}
 }

@@ -40,8 +40,27 @@ const (
 	etherQinQ = 0x88a8
 )
 
-// parse finds the headers in the first segment b of a packet.
-func (p *packet) parse(b []byte) kind {
+// parse finds the headers in the first segment b of a packet, which begins with that of IP or of Ethernet.
+func (p *packet) parse(b []byte, ip bool) kind {
+	if ip {
+		return p.parseIP(b)
+	}
+	return p.parseEther(b)
+}
+
+func (p *packet) parseIP(b []byte) kind {
+	switch {
+	case len(b) == 0:
+		return unclear
+	case b[0]>>4 == 4:
+		return p.parse4(b)
+	case b[0]>>4 == 6:
+		return p.parse6(b)
+	}
+	return other
+}
+
+func (p *packet) parseEther(b []byte) kind {
 	at := 12
 	if len(b) < at+2 { // cut into pieces in its headers
 		return unclear

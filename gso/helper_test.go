@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"github.com/rtap-project/rtap/header"
 	"github.com/rtap-project/rtap/internal/nettest"
 	"github.com/rtap-project/rtap/mbuf"
 )
@@ -35,6 +36,7 @@ func newPool(t testing.TB, count, room int) *mbuf.Pool {
 // has to be cut into from others.
 type spec struct {
 	v6, tcp bool
+	bare    bool     // without Ethernet header
 	tags    []uint16 // TPIDs in the data; the tag is 100 and counts up
 	mac     byte
 	tos     byte
@@ -59,6 +61,14 @@ type spec struct {
 }
 
 func (s *spec) build() []byte {
+	b := s.buildFrame()
+	if s.bare {
+		b = b[14:]
+	}
+	return b
+}
+
+func (s *spec) buildFrame() []byte {
 	b := []byte{2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 1, s.mac}
 	for i, tpid := range s.tags {
 		b = be.AppendUint16(b, tpid)
@@ -198,6 +208,9 @@ func (s *spec) cutUp(mss int) [][]byte {
 // l2 and the others are the lengths of the headers.
 func (s *spec) lengths(mss int) mbuf.Lengths {
 	l := mbuf.Lengths{L2: 14 + 4*len(s.tags), L3: 20 + len(s.ipOpts), L4: 8, TSOSegSize: mss}
+	if s.bare {
+		l.L2 = 0
+	}
 	if s.v6 {
 		l.L3 = 40 + len(s.ext)
 	}
@@ -209,6 +222,9 @@ func (s *spec) lengths(mss int) mbuf.Lengths {
 
 func (s *spec) ptype() uint32 {
 	t := []uint32{mbuf.PTypeL2Ether, mbuf.PTypeL2EtherVLAN, mbuf.PTypeL2EtherQinQ}[len(s.tags)]
+	if s.bare {
+		t = 0
+	}
 	switch {
 	case s.v6 && len(s.ext) > 0:
 		t |= mbuf.PTypeL3IPv6Ext
@@ -284,6 +300,14 @@ func asLarge(m *mbuf.Mbuf, s *spec, mss int) {
 	}
 	m.PacketType = s.ptype()
 	m.SetLengths(s.lengths(mss))
+}
+
+// parse is what package header says of packet b.
+func (s *spec) parse(b []byte) header.Layout {
+	if s.bare {
+		return header.ParseIP(b)
+	}
+	return header.Parse(b)
 }
 
 // differ says where two packets differ.

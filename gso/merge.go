@@ -115,7 +115,10 @@ func (f *flow) describe(ask uint64) {
 }
 
 func (p *packet) packetType() uint32 {
-	t := [...]uint32{mbuf.PTypeL2Ether, mbuf.PTypeL2EtherVLAN, mbuf.PTypeL2EtherQinQ}[(p.ip-14)/4]
+	t := uint32(0)
+	if p.ip > 0 {
+		t = [...]uint32{mbuf.PTypeL2Ether, mbuf.PTypeL2EtherVLAN, mbuf.PTypeL2EtherQinQ}[(p.ip-etherLen)/4]
+	}
 	if p.v6 {
 		t |= mbuf.PTypeL3IPv6
 	} else {

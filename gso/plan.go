@@ -16,10 +16,11 @@ const (
 	protoTCP = 6
 	protoUDP = 17
 
-	ipv4Len = 20
-	ipv6Len = 40
-	udpLen  = 8
-	tcpLen  = 20
+	etherLen = 14
+	ipv4Len  = 20
+	ipv6Len  = 40
+	udpLen   = 8
+	tcpLen   = 20
 )
 
 // Flags in byte 13 of a TCP header.
@@ -48,8 +49,8 @@ type plan struct {
 	length  int // bytes of headers
 
 	ip    network
-	outer network // of a tunnel; absent if its at is 0
-	udp   int     // where the outer UDP header is
+	outer network // of a tunnel
+	udp   int     // where the outer UDP header is; 0 without a tunnel
 
 	l4    int  // where the TCP or UDP header is
 	tcp   bool // otherwise UDP
@@ -86,7 +87,7 @@ func (s *Segmenter) prepare(m *mbuf.Mbuf) error {
 	p := &s.plan
 	*p = plan{}
 	have := s.headers[:m.CopyOut(s.headers[:min(maxHeaders, int(m.PktLen))], 0)]
-	l, err := p.locate(m, have)
+	l, err := p.locate(m, have, s.cfg.IP)
 	if err != nil {
 		return err
 	}
@@ -145,26 +146,30 @@ func (p *plan) size(frame, config int) bool {
 
 // first is the outermost IP header.
 func (p *plan) first() *network {
-	if p.outer.at != 0 {
+	if p.udp != 0 {
 		return &p.outer
 	}
 	return &p.ip
 }
 
 // locate finds the headers, where the mbuf says or, if it does not say, by looking,
-// and checks that they are there.
-func (p *plan) locate(m *mbuf.Mbuf, b []byte) (mbuf.Lengths, error) {
+// and checks that they are there. ip says where to look: see [Config].
+func (p *plan) locate(m *mbuf.Mbuf, b []byte, ip bool) (mbuf.Lengths, error) {
 	l := m.Lengths()
+	parse, parseOuter := header.Parse, header.ParseOuter
+	if beginsWithIP(l, ip) {
+		parse, parseOuter = header.ParseIP, header.ParseOuterIP
+	}
 	p.packetType = m.PacketType
 	switch tunnel := p.packetType&mbuf.PTypeTunnelMask != 0; {
 	case l.L3 == 0:
-		seg, found := l.TSOSegSize, header.Parse(b)
+		seg, found := l.TSOSegSize, parse(b)
 		l, p.packetType = found.Lengths(), found.PacketType
 		l.TSOSegSize = seg
 	case l.OuterL3 == 0 && (tunnel || p.packetType == 0):
-		p.packetType = header.ParseOuter(b).PacketType
+		p.packetType = parseOuter(b).PacketType
 	case l.OuterL3 != 0 && !tunnel:
-		p.packetType = header.Parse(b).PacketType
+		p.packetType = parse(b).PacketType
 	}
 	if l.OuterL3 != 0 {
 		if !p.isUDPTunnel(m.OlFlags & mbuf.TxTunnelMask) {
@@ -188,6 +193,17 @@ func (p *plan) locate(m *mbuf.Mbuf, b []byte) (mbuf.Lengths, error) {
 	l2.TSOSegSize = 0
 	p.lengths, _ = mbuf.PackLengths(l2)
 	return l, nil
+}
+
+// beginsWithIP reports whether a frame with these lengths has no layer 2, or, if there are none, what is said otherwise.
+func beginsWithIP(l mbuf.Lengths, otherwise bool) bool {
+	switch {
+	case l.L3 == 0:
+		return otherwise
+	case l.OuterL3 != 0:
+		return l.OuterL2 == 0
+	}
+	return l.L2 == 0
 }
 
 // isUDPTunnel reports whether the tunnel is one whose headers do not change from
@@ -251,7 +267,7 @@ func lastNext(h []byte) byte {
 // locate checks that there is an IP header of size bytes at off with proto behind
 // it, and no fragment.
 func (n *network) locate(b []byte, off, size int, proto byte) bool {
-	if off < 14 || size < ipv4Len || off+size > len(b) {
+	if off != 0 && off < etherLen || size < ipv4Len || off+size > len(b) {
 		return false
 	}
 	n.at = off
@@ -316,7 +332,7 @@ func (p *plan) template(m *mbuf.Mbuf, h []byte) {
 	if !p.ip.v6 {
 		p.olFlags |= mbuf.RxIPCksumGood
 	}
-	if p.outer.at != 0 {
+	if p.udp != 0 {
 		p.templateOuter(h, pseudo)
 	}
 }

@@ -16,17 +16,20 @@ import (
 // happens to them on the way.
 type generator struct {
 	r     *rand.Rand
+	bare  bool // packets without Ethernet header
 	flows []spec
 }
 
 func newGenerator(r *rand.Rand) *generator {
-	g := &generator{r: r}
+	g := &generator{r: r, bare: r.IntN(4) == 0}
 	for i := range 1 + r.IntN(5) {
 		s := base(r.IntN(2) == 0, r.IntN(3) > 0, 0)
 		s.sport, s.host = uint16(1000+r.IntN(2)), byte(r.IntN(2))
 		s.dport = uint16(2000 + i)
 		s.id, s.seq = uint16(r.Uint32()), r.Uint32()
-		s.tags = []uint16{0x88a8, 0x8100}[r.IntN(3):]
+		if s.bare = g.bare; !s.bare {
+			s.tags = []uint16{0x88a8, 0x8100}[r.IntN(3):]
+		}
 		if r.IntN(2) == 0 {
 			s.tcpOpts = []byte{1, 1, 8, 10, 1, 2, 3, 4, 5, 6, 7, 8}
 		}
@@ -86,7 +89,11 @@ func (g *generator) burst(n int) [][]byte {
 			i := g.r.IntN(len(frames))
 			frames[i], frames[len(frames)-1] = frames[len(frames)-1], frames[i]
 		case 3: // damaged
-			b[14+g.r.IntN(len(b)-14)] ^= 1 << g.r.IntN(8)
+			from := 14
+			if g.bare { // the version stays: what is no IP packet is of no flow
+				from = 1
+			}
+			b[from+g.r.IntN(len(b)-from)] ^= 1 << g.r.IntN(8)
 			frames = append(frames, b)
 		default:
 			frames = append(frames, b)
@@ -97,13 +104,20 @@ func (g *generator) burst(n int) [][]byte {
 
 // flowOf names the flow of a packet. Fragments and what has options are of one
 // flow: they must not be overtaken.
-func flowOf(b []byte) string {
-	l := header.ParseOuter(b)
+func flowOf(b []byte, bare bool) string {
+	l := parseOuter(b, bare)
 	if l.L3 == 0 || l.PacketType&mbuf.PTypeL4Mask != mbuf.PTypeL4TCP && l.PacketType&mbuf.PTypeL4Mask != mbuf.PTypeL4UDP {
 		return "other"
 	}
 	ip := b[l.IPStart():]
 	return fmt.Sprintf("%x %x", l.PacketType&mbuf.PTypeL4Mask, ip[12-ip[0]>>4&2*2:l.L3+4])
+}
+
+func parseOuter(b []byte, bare bool) header.Layout {
+	if bare {
+		return header.ParseOuterIP(b)
+	}
+	return header.ParseOuter(b)
 }
 
 // TestNothingIsLost: bursts of random traffic, merged and cut again, are the packets
@@ -113,7 +127,8 @@ func TestNothingIsLost(t *testing.T) {
 	merged := 0
 	for seed := range uint64(nettest.Scale(2000)) {
 		r := rand.New(rand.NewPCG(seed, 3))
-		frames := newGenerator(r).burst(1 + r.IntN(64))
+		g := newGenerator(r)
+		frames := g.burst(1 + r.IntN(64))
 		var bufs []*mbuf.Mbuf
 		want := make(map[string][]string)
 		for _, b := range frames {
@@ -123,17 +138,17 @@ func TestNothingIsLost(t *testing.T) {
 				m = pieces(t, p, b, r, 250)
 			}
 			bufs = append(bufs, m)
-			want[flowOf(b)] = append(want[flowOf(b)], string(b))
+			want[flowOf(b, g.bare)] = append(want[flowOf(b, g.bare)], string(b))
 		}
-		co := NewCoalescer(CoalescerConfig{MaxSegs: 2 + r.IntN(100), MaxSize: 300 + r.IntN(70000)})
+		co := NewCoalescer(CoalescerConfig{IP: g.bare, MaxSegs: 2 + r.IntN(100), MaxSize: 300 + r.IntN(70000)})
 		n := co.Burst(bufs)
 		merged += len(bufs) - n
-		got := cutAgain(t, p, bufs[:n])
+		got := cutAgain(t, p, bufs[:n], g.bare)
 		if len(got) != len(want) {
 			t.Fatalf("seed %d: %d flows, want %d", seed, len(got), len(want))
 		}
 		for flow, list := range want {
-			if err := sameList(got[flow], list); err != nil {
+			if err := sameList(got[flow], list, g.bare); err != nil {
 				t.Fatalf("seed %d, flow %s: %v", seed, flow, err)
 			}
 		}
@@ -144,7 +159,7 @@ func TestNothingIsLost(t *testing.T) {
 }
 
 // cutAgain cuts what was merged and frees all.
-func cutAgain(t *testing.T, p *mbuf.Pool, bufs []*mbuf.Mbuf) map[string][]string {
+func cutAgain(t *testing.T, p *mbuf.Pool, bufs []*mbuf.Mbuf, bare bool) map[string][]string {
 	t.Helper()
 	got := make(map[string][]string)
 	var seg Segmenter
@@ -159,7 +174,7 @@ func cutAgain(t *testing.T, p *mbuf.Pool, bufs []*mbuf.Mbuf) map[string][]string
 				t.Fatal(err)
 			}
 			b := m.AppendTo(nil)
-			got[flowOf(b)] = append(got[flowOf(b)], string(b))
+			got[flowOf(b, bare)] = append(got[flowOf(b, bare)], string(b))
 		}
 		p.FreeBulk(out[:n])
 		bufs = bufs[taken:]
@@ -170,12 +185,12 @@ func cutAgain(t *testing.T, p *mbuf.Pool, bufs []*mbuf.Mbuf) map[string][]string
 	return got
 }
 
-func sameList(got, want []string) error {
+func sameList(got, want []string, bare bool) error {
 	if len(got) != len(want) {
 		return fmt.Errorf("%d packets, want %d", len(got), len(want))
 	}
 	for i := range got {
-		if d := differ([]byte(got[i]), []byte(want[i])); d != "" && !sameButID([]byte(got[i]), []byte(want[i])) {
+		if d := differ([]byte(got[i]), []byte(want[i])); d != "" && !sameButID([]byte(got[i]), []byte(want[i]), bare) {
 			return fmt.Errorf("packet %d: %s", i, d)
 		}
 	}
@@ -183,8 +198,8 @@ func sameList(got, want []string) error {
 }
 
 // sameButID allows for the IDs of packets that all had the same one.
-func sameButID(a, b []byte) bool {
-	l := header.ParseOuter(b)
+func sameButID(a, b []byte, bare bool) bool {
+	l := parseOuter(b, bare)
 	at := l.IPStart()
 	if len(a) != len(b) || l.PacketType&mbuf.PTypeL3Mask != mbuf.PTypeL3IPv4 || b[at+6]&0x40 == 0 {
 		return false

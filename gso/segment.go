@@ -34,6 +34,9 @@ type Config struct {
 	// segment size is not smaller. 0: the frame's alone. A UDP datagram is what its
 	// sender made it and never cut otherwise.
 	SegSize int
+	// IP: a frame whose mbuf has no lengths begins with its IP header, as those of a TUN do.
+	// The default is an Ethernet header.
+	IP bool
 }
 
 // Stats are what a [Segmenter] has done since it was made.

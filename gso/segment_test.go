@@ -43,6 +43,13 @@ func variants(payload int) map[string]spec {
 				s.ipOpts, s.ext = nil, []byte{0, 1, 1, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
 			}
 			all[name+"extended"] = s
+			s.bare = true
+			all[name+"extended, bare"] = s
+			s = base(v6, tcp, payload)
+			s.partial, s.bare = true, true
+			all[name+"bare"] = s
+			s.pad = 5
+			all[name+"bare, padded"] = s
 		}
 	}
 	return all
@@ -102,7 +109,7 @@ func described(t *testing.T, s *spec, out []*mbuf.Mbuf) {
 		if m.OlFlags != flags || m.PacketType != s.ptype() || m.Lengths() != want {
 			t.Errorf("flags %#x, want %#x; type %#x, want %#x; %+v, want %+v", m.OlFlags, flags, m.PacketType, s.ptype(), m.Lengths(), want)
 		}
-		if l := header.Parse(m.AppendTo(nil)); l.Lengths() != want || l.PacketType != s.ptype() || !header.VerifyL4(m, l) {
+		if l := s.parse(m.AppendTo(nil)); l.Lengths() != want || l.PacketType != s.ptype() || !header.VerifyL4(m, l) {
 			t.Errorf("the headers are %+v", l)
 		}
 	}
@@ -113,7 +120,7 @@ func TestSegmentGoesByWhatItFinds(t *testing.T) {
 	p := newPool(t, 64, 2048)
 	out := make([]*mbuf.Mbuf, 32)
 	for name, s := range variants(5000) {
-		var seg Segmenter
+		seg := New(Config{IP: s.bare})
 		m := largeOf(t, p, s, 1000)
 		m.PacketType = 0
 		n, err := seg.Segment(m, p, out)

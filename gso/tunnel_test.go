@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"testing"
 
-	"github.com/rtap-project/rtap/header"
 	"github.com/rtap-project/rtap/mbuf"
 )
 
@@ -41,6 +40,9 @@ func tunnels() map[string]tunnel {
 			c.outer.tags = []uint16{0x8100}[i>>1&1:]
 			c.sums = i&8 != 0
 			all[fmt.Sprintf("%s %d", kind, i)] = c
+			c.outer.bare = true // the inner packet is a frame all the same
+			c.outer.tags = nil
+			all[fmt.Sprintf("%s %d bare", kind, i)] = c
 		}
 	}
 	return all
@@ -90,14 +92,14 @@ func TestTunnels(t *testing.T) {
 			l := mbuf.Lengths{}
 			l.TSOSegSize = size.mss
 			m.SetLengths(l)
-			var seg Segmenter
+			seg := New(Config{IP: c.outer.bare})
 			for _, how := range []string{"found", "said", "asked"} {
 				switch how {
 				case "said":
 					l = c.lengths()
 					l.TSOSegSize = size.mss
 					m.SetLengths(l)
-					m.PacketType = header.Parse(m.AppendTo(nil)).PacketType
+					m.PacketType = c.outer.parse(m.AppendTo(nil)).PacketType
 				case "asked":
 					m.OlFlags = mbuf.TxTCPSeg | mbuf.TxIPv4 | mbuf.TxTunnelVXLAN
 					if !c.inner.tcp {
