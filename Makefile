@@ -25,7 +25,7 @@ OTHER = darwin/arm64 windows/amd64 freebsd/amd64
 
 # Modules of their own, for what needs more than the driver's dependencies: what the project delivers, and
 # what only measures and tests it.
-PARTS   = metrics cmd/rtap dpdk
+PARTS   = metrics cmd/rtap dpdk adapters/netstack
 MODULES = $(PARTS) bench test/wire
 
 # The race detector has every process sleep for a second when it ends. Tests start hundreds.
