@@ -45,6 +45,7 @@ type Stats struct {
 	Packets   uint64 // packets they were cut into
 	Malformed uint64 // frames that Burst dropped because they cannot be cut
 	NoMbuf    uint64 // packets that Burst lost because there were no mbufs for them
+	Short     uint64 // packets that BurstTo lost because a buffer was too short
 }
 
 // Segmenter cuts frames that are several packets in one: those with RxLRO, as a
@@ -151,31 +152,47 @@ func (s *Segmenter) Burst(in []*mbuf.Mbuf, a mbuf.Allocator, out []*mbuf.Mbuf) (
 // advance puts as many packets of the frame m as fit into out, which is not empty,
 // and gives the frame up when there are no more.
 func (s *Segmenter) advance(m *mbuf.Mbuf, a mbuf.Allocator, out []*mbuf.Mbuf) (n int, done bool) {
-	first := 0
+	first, ok := s.resume(m)
+	if !ok {
+		s.free(m, a)
+		return 0, true
+	}
+	want := min(s.plan.n-first, len(out))
+	n = s.cut(m, a, out[:want], first)
+	if n < want {
+		s.stats.NoMbuf += uint64(s.plan.n - first - n)
+	}
+	if done = s.pause(m, first+n, n < want); done {
+		s.free(m, a)
+	}
+	s.stats.Packets += uint64(n)
+	return n, done
+}
+
+// resume makes the plan for m, and says with which packet to go on.
+func (s *Segmenter) resume(m *mbuf.Mbuf) (first int, ok bool) {
 	if m == s.pending {
 		first = s.next
 	}
 	s.pending, s.next = nil, 0
 	if s.prepare(m) != nil || first >= s.plan.n {
 		s.stats.Malformed++
-		s.free(m, a)
-		return 0, true
+		return 0, false
 	}
-	want := min(s.plan.n-first, len(out))
-	n = s.cut(m, a, out[:want], first)
-	s.stats.Packets += uint64(n)
-	if n < want {
-		s.stats.NoMbuf += uint64(s.plan.n - first - n)
-		s.free(m, a)
-		return n, true
-	}
-	if first+n < s.plan.n {
-		s.pending, s.next = m, first+n
-		return n, false
+	return first, true
+}
+
+// pause notes that m goes on with packet next, unless the frame is done with, or is given up.
+func (s *Segmenter) pause(m *mbuf.Mbuf, next int, giveUp bool) (done bool) {
+	switch {
+	case giveUp:
+		return true
+	case next < s.plan.n:
+		s.pending, s.next = m, next
+		return false
 	}
 	s.stats.Frames++
-	s.free(m, a)
-	return n, true
+	return true
 }
 
 func (s *Segmenter) free(m *mbuf.Mbuf, a mbuf.Allocator) {
