@@ -76,6 +76,9 @@ type Config struct {
 	// NoCarrier opens the interface without carrier; SetCarrier gives it one.
 	NoCarrier bool
 
+	// NoLinkUp has Start leave the link as it is: SetLinkUp, or "ip link set up", brings it up.
+	NoLinkUp bool
+
 	// NetNS is the path of the network namespace to create the interface in,
 	// such as /run/netns/blue or /proc/1234/ns/net. Empty means the calling
 	// thread's.

@@ -71,6 +71,20 @@ func TestLinkUpDown(t *testing.T) {
 	})
 }
 
+// TestNoLinkUp: Start leaves the link down, again and again, until somebody brings it up.
+func TestNoLinkUp(t *testing.T) {
+	p := startPort(t, Config{NoLinkUp: true})
+	for range 2 {
+		if s := p.status(); s.Up {
+			t.Errorf("after Start: %+v", s)
+		}
+		must(t, p.SetLinkUp())
+		p.exchange()
+		must(t, p.Stop())
+		must(t, p.Device.Start())
+	}
+}
+
 // TestCarrier: it lasts over Stop, Start and new queues, whatever happens to it
 // meanwhile, and can be set at any time.
 func TestCarrier(t *testing.T) {

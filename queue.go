@@ -308,7 +308,7 @@ func (d *Device) TxQueue(i int) *TxQueue {
 	return d.pairs[i].tx
 }
 
-// Start lets packets flow and brings the link up (rte_eth_dev_start). Every
+// Start lets packets flow and brings the link up, unless Config.NoLinkUp says otherwise (rte_eth_dev_start). Every
 // queue must be set up. Starting a started port is ErrStarted.
 func (d *Device) Start() error {
 	d.mu.Lock()
@@ -397,8 +397,10 @@ func (d *Device) openGates() error {
 		return err
 	}
 	d.link.start(link)
-	if err := d.conn.SetUp(d.index); err != nil { // first: the kernel refuses what is sent while it is down
-		return err
+	if !d.cfg.NoLinkUp { // first: the kernel refuses what is sent while it is down
+		if err := d.conn.SetUp(d.index); err != nil {
+			return err
+		}
 	}
 	for _, p := range d.pairs {
 		p.rx.gate.open()
