@@ -87,18 +87,24 @@ type offload struct {
 	on    uint32
 	since string // the Linux version that brings it; "" for all that are served
 	never string // why no Linux has it
-	ether bool   // it is about Ethernet headers, which a TUN's packets lack
+	noTUN string // why no TUN has it
 }
+
+const (
+	noEther = "a TUN's packets have no Ethernet header"
+	// outer_l3min in virtio_net_hdr_tnl_to_skb (include/linux/virtio_net.h).
+	noTunnelTUN = "Linux takes an Ethernet header in front of the tunnel's for granted, and refuses the packet without"
+)
 
 const noSCTP = "a TAP cannot complete SCTP's CRC32c: the virtio-net header knows Internet checksums only"
 
 var rxOffloads = []offload{
-	{bit: RxOffloadVLANStrip, name: "vlan_strip", ether: true},
+	{bit: RxOffloadVLANStrip, name: "vlan_strip", noTUN: noEther},
 	{bit: RxOffloadIPv4Cksum, name: "ipv4_cksum"},
 	{bit: RxOffloadUDPCksum, name: "udp_cksum", on: tuntap.OffloadCsum},
 	{bit: RxOffloadTCPCksum, name: "tcp_cksum", on: tuntap.OffloadCsum},
 	{bit: RxOffloadTCPLRO, name: "tcp_lro", needs: tunTSO, on: tunTSO},
-	{bit: RxOffloadQinQStrip, name: "qinq_strip", ether: true},
+	{bit: RxOffloadQinQStrip, name: "qinq_strip", noTUN: noEther},
 	{bit: RxOffloadScatter, name: "scatter"},
 	{bit: 1 << 17, name: "sctp_cksum", never: noSCTP},
 	{bit: RxOffloadUDPLRO, name: "udp_lro", needs: tunUSO, on: tunUSO, since: "6.2"},
@@ -106,7 +112,7 @@ var rxOffloads = []offload{
 }
 
 var txOffloads = []offload{
-	{bit: TxOffloadVLANInsert, name: "vlan_insert", ether: true},
+	{bit: TxOffloadVLANInsert, name: "vlan_insert", noTUN: noEther},
 	{bit: TxOffloadIPv4Cksum, name: "ipv4_cksum"},
 	{bit: TxOffloadUDPCksum, name: "udp_cksum"},
 	{bit: TxOffloadTCPCksum, name: "tcp_cksum"},
@@ -114,13 +120,13 @@ var txOffloads = []offload{
 	{bit: TxOffloadTCPTSO, name: "tcp_tso", needs: tunTSO},
 	{bit: TxOffloadUDPTSO, name: "udp_tso", needs: tunUSO, since: "6.2"},
 	{bit: TxOffloadOuterIPv4Cksum, name: "outer_ipv4_cksum"},
-	{bit: TxOffloadQinQInsert, name: "qinq_insert", ether: true},
-	{bit: TxOffloadVXLANTnlTSO, name: "vxlan_tnl_tso", needs: tunTunnel, since: "6.17"},
+	{bit: TxOffloadQinQInsert, name: "qinq_insert", noTUN: noEther},
+	{bit: TxOffloadVXLANTnlTSO, name: "vxlan_tnl_tso", needs: tunTunnel, since: "6.17", noTUN: noTunnelTUN},
 	{bit: 1 << 10, name: "gre_tnl_tso", never: "a TAP segments tunnels over UDP only"},
 	{bit: 1 << 11, name: "ipip_tnl_tso", never: "a TAP segments tunnels over UDP only"},
-	{bit: TxOffloadGENEVETnlTSO, name: "geneve_tnl_tso", needs: tunTunnel, since: "6.17"},
+	{bit: TxOffloadGENEVETnlTSO, name: "geneve_tnl_tso", needs: tunTunnel, since: "6.17", noTUN: noTunnelTUN},
 	{bit: TxOffloadMultiSegs, name: "multi_segs"},
-	{bit: TxOffloadUDPTnlTSO, name: "udp_tnl_tso", needs: tunTunnel, since: "6.17"},
+	{bit: TxOffloadUDPTnlTSO, name: "udp_tnl_tso", needs: tunTunnel, since: "6.17", noTUN: noTunnelTUN},
 	{bit: TxOffloadOuterUDPCksum, name: "outer_udp_cksum"},
 }
 
@@ -200,7 +206,7 @@ func (d *Device) probe() error {
 	}
 	find := func(table []offload) (mask uint64) {
 		for _, o := range table {
-			if o.never == "" && accepted[o.needs] && !(o.ether && d.layer2().isTUN()) {
+			if o.never == "" && accepted[o.needs] && (o.noTUN == "" || !d.layer2().isTUN()) {
 				mask |= o.bit
 			}
 		}
@@ -241,8 +247,8 @@ func (d *Device) refused(dir string, table []offload, want, capa uint64) error {
 		case o.bit != bit:
 		case o.never != "":
 			e.Reason = o.never
-		case o.ether && d.layer2().isTUN():
-			e.Reason = "a TUN's packets have no Ethernet header"
+		case o.noTUN != "" && d.layer2().isTUN():
+			e.Reason = o.noTUN
 		default:
 			e.Reason = "Linux " + o.since + " has it, this kernel has not"
 		}

@@ -46,34 +46,37 @@ func congest(n int) func(from int, m *mbuf.Mbuf) {
 // TestOffloadECN: marks arrive, and what the sender says in answer (CWR), which the
 // kernel hands over as a frame of its own kind (VIRTIO_NET_HDR_GSO_ECN).
 func TestOffloadECN(t *testing.T) {
-	eachEngine(t, func(t *testing.T, e Engine) {
-		for _, hop := range []bool{false, true} {
-			r := newRelay(t, relayConfig{engine: e, rx: relayRx, tx: relayTx, hop: hop, edit: congest(20)})
-			for _, ns := range r.spaces() {
-				must(t, traffic.SetSysctl(ns, "ipv4/tcp_ecn", "1"))
+	eachEngine(t, func(t *testing.T, e Engine) { testECN(t, relayConfig{engine: e, rx: relayRx, tx: relayTx}) })
+}
+
+func testECN(t *testing.T, cfg relayConfig) {
+	for _, hop := range []bool{false, true} {
+		cfg.hop, cfg.edit = hop, congest(20)
+		r := newRelay(t, cfg)
+		for _, ns := range r.spaces() {
+			must(t, traffic.SetSysctl(ns, "ipv4/tcp_ecn", "1"))
+		}
+		for _, dst := range []netip.Addr{r.v4[1], r.v6[1]} {
+			before, cwr := r.counters(), r.seen[0].cwr.Load()
+			var info traffic.TCPInfo
+			// The answer goes with whatever is sent next, which need not be a large frame.
+			for tries := 0; tries < 10 && r.seen[0].cwr.Load() == cwr; tries++ {
+				var err error
+				info, err = r.stream(traffic.TCPConfig{Bytes: int64(nettest.Scale(16 << 20)), Congestion: "reno"}, dst)
+				must(t, err)
 			}
-			for _, dst := range []netip.Addr{r.v4[1], r.v6[1]} {
-				before, cwr := r.counters(), r.seen[0].cwr.Load()
-				var info traffic.TCPInfo
-				// The answer goes with whatever is sent next, which need not be a large frame.
-				for tries := 0; tries < 10 && r.seen[0].cwr.Load() == cwr; tries++ {
-					var err error
-					info, err = r.stream(traffic.TCPConfig{Bytes: int64(nettest.Scale(16 << 20)), Congestion: "reno"}, dst)
-					must(t, err)
-				}
-				r.clean(before)
-				after := r.counters()
-				last := len(after) - 1
-				if c := after[last].Since(before[last]); c.InCEPkts == 0 || c.InECT0Pkts == 0 {
-					t.Errorf("hop %t, %v: the far end received no marks: %+v", hop, dst, c)
-				}
-				if !info.ECN || info.DeliveredCE == 0 {
-					t.Errorf("hop %t, %v: the sender learnt of no marks: %+v", hop, dst, info)
-				}
-				if r.seen[0].cwr.Load() == cwr {
-					t.Errorf("hop %t, %v: no LRO frame said that the sender slowed down", hop, dst)
-				}
+			r.clean(before)
+			after := r.counters()
+			last := len(after) - 1
+			if c := after[last].Since(before[last]); c.InCEPkts == 0 || c.InECT0Pkts == 0 {
+				t.Errorf("hop %t, %v: the far end received no marks: %+v", hop, dst, c)
+			}
+			if !info.ECN || info.DeliveredCE == 0 {
+				t.Errorf("hop %t, %v: the sender learnt of no marks: %+v", hop, dst, info)
+			}
+			if r.seen[0].cwr.Load() == cwr {
+				t.Errorf("hop %t, %v: no LRO frame said that the sender slowed down", hop, dst)
 			}
 		}
-	})
+	}
 }

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rtap-project/rtap/gso"
 	"github.com/rtap-project/rtap/internal/netns"
 	"github.com/rtap-project/rtap/internal/nettest"
 	"github.com/rtap-project/rtap/internal/traffic"
@@ -33,6 +34,7 @@ const (
 // relayConfig says what is between two ports, and around them.
 type relayConfig struct {
 	engine Engine
+	mode   Mode
 	rx, tx uint64 // offloads of both ports
 	maxLRO int
 	mtu    int               // 0: 1500
@@ -44,6 +46,8 @@ type relayConfig struct {
 	// edit, if not nil, sees each packet between receiving and PassThrough. It is
 	// called by one goroutine.
 	edit func(from int, m *mbuf.Mbuf)
+	// cut has frames that come with LRO cut before they are sent.
+	cut bool
 	// careless leaves out PassThrough.
 	careless bool
 }
@@ -60,6 +64,10 @@ type relay struct {
 	seen  [2]seen // what was received from each port
 	// unsent counts packets that Tx did not take.
 	unsent atomic.Uint64
+
+	cutter gso.Segmenter
+	cutTo  *mbuf.Pool
+	parts  []*mbuf.Mbuf
 }
 
 // seen counts packets by what the driver said of them.
@@ -92,10 +100,14 @@ func newRelay(t testing.TB, cfg relayConfig) *relay {
 	t.Helper()
 	nettest.NeedTun(t)
 	r := &relay{t: t}
+	if cfg.cut {
+		r.cutTo = newPool(t, mbuf.Config{Name: "cut", Count: relayRing * 70})
+		r.parts = make([]*mbuf.Mbuf, relayRing*70)
+	}
 	for i := range r.ports {
 		ns := relayNS(t)
 		pool := newPool(t, mbuf.Config{Name: "relay", DataRoom: relayRoom(cfg), Count: relayCount(cfg)})
-		p := startPortIn(t, ns, Config{Name: "relay", Engine: cfg.engine, MTU: cfg.mtu, Memory: pool, RxRing: relayRing, TxRing: relayRing,
+		p := startPortIn(t, ns, Config{Name: "relay", Mode: cfg.mode, Engine: cfg.engine, MTU: cfg.mtu, Memory: pool, RxRing: relayRing, TxRing: relayRing,
 			RxOffloads: cfg.rx, TxOffloads: cfg.tx, MaxLROPktSize: cfg.maxLRO, TxQueueLen: relayQueue})
 		r.ports[i] = p
 		r.v4[i] = netip.AddrFrom4([4]byte{192, 0, 2, byte(1 + i)})
@@ -234,7 +246,8 @@ func (r *relay) forward(cfg relayConfig) {
 
 // pass forwards a burst.
 func (r *relay) pass(cfg relayConfig, from int, bufs []*mbuf.Mbuf) int {
-	n := r.ports[from].RxQueue(0).Burst(bufs)
+	got := r.ports[from].RxQueue(0).Burst(bufs)
+	n := got
 	for _, m := range bufs[:n] {
 		if err := m.Check(); err != nil {
 			r.t.Errorf("received a bad mbuf: %v", err)
@@ -243,6 +256,13 @@ func (r *relay) pass(cfg relayConfig, from int, bufs []*mbuf.Mbuf) int {
 		if cfg.edit != nil {
 			cfg.edit(from, m)
 		}
+	}
+	if cfg.cut {
+		var taken int
+		if taken, n = r.cutter.Burst(bufs[:got], r.cutTo, r.parts); taken != got {
+			r.t.Errorf("%d frames of %d were cut", taken, got)
+		}
+		bufs = r.parts
 	}
 	if !cfg.careless {
 		mbuf.PassThrough(bufs[:n])
@@ -255,7 +275,7 @@ func (r *relay) pass(cfg relayConfig, from int, bufs []*mbuf.Mbuf) int {
 			break
 		}
 	}
-	return n
+	return got
 }
 
 // acquaint waits until the far end answers.

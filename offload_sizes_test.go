@@ -46,6 +46,14 @@ func largeTCP(size, segment int, v6 bool) (frame []byte, hdr vnethdr.Header) {
 		CsumStart: uint16(14 + l3), CsumOffset: 16}
 }
 
+// largeIP is largeTCP without the Ethernet header.
+func largeIP(size, segment int, v6 bool) (packet []byte, hdr vnethdr.Header) {
+	frame, hdr := largeTCP(size+14, segment, v6)
+	hdr.HdrLen -= 14
+	hdr.CsumStart -= 14
+	return frame[14:], hdr
+}
+
 // TestOffloadFrameSizes: LRO frames as long as they may be, one byte less, and one
 // more, which the kernel cuts.
 func TestOffloadFrameSizes(t *testing.T) {
@@ -80,15 +88,19 @@ func testFrameSizes(t *testing.T, cfg Config, v6 bool) {
 	in, err := traffic.NewOffloadInjector(p.ns, p.index)
 	must(t, err)
 	defer in.Close()
+	l2, build := p.layer2(), largeTCP
+	if l2.isTUN() {
+		build = largeIP
+	}
 	inject := func(size int) []byte {
 		t.Helper()
-		f, hdr := largeTCP(size, 700, v6)
+		f, hdr := build(size, 700, v6)
 		b := make([]byte, vnethdr.Size, vnethdr.Size+size)
 		hdr.Encode(b)
 		must(t, in.Inject(append(b, f...)))
 		return f
 	}
-	longest := p.Info().MaxLROPktSize - vlanLen // without a tag
+	longest := p.Info().MaxLROPktSize - l2.tag // without a tag
 	for _, size := range []int{longest - 1, longest} {
 		p.wantLRO(inject(size), 700)
 	}
@@ -109,7 +121,7 @@ func testFrameSizes(t *testing.T, cfg Config, v6 bool) {
 			p.wantLRO(inject(size), 700)
 		}
 	}
-	f := frame(60, 1)
+	f := p.flow(1, 60)
 	must(t, in.Inject(append(make([]byte, vnethdr.Size), f...)))
 	m := p.burst(0, 1)[0]
 	if err := checkPacket(m, f); err != nil {
@@ -137,9 +149,10 @@ func (p *port) wantLRO(f []byte, segment int) {
 // wantCut receives f's payload in several packets, whose checksums come right.
 func (p *port) wantCut(f []byte, v6 bool) {
 	p.t.Helper()
-	headers := 54
+	l2 := p.layer2()
+	headers := l2.header + 40
 	if v6 {
-		headers = 74
+		headers += 20
 	}
 	for at := headers; at < len(f); {
 		m := p.burst(0, 1)[0]
@@ -157,7 +170,7 @@ func (p *port) wantCut(f []byte, v6 bool) {
 		if n == len(f)-headers {
 			p.t.Fatalf("a frame of %d bytes came in one piece", len(f))
 		}
-		if !header.Complete(m) || !header.VerifyL4(m, header.Parse(b)) {
+		if !header.Complete(m) || !header.VerifyL4(m, l2.parse(b)) {
 			p.t.Fatalf("at %d: wrong checksum, flags %#x", at, m.OlFlags)
 		}
 		at += n

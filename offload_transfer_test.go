@@ -118,8 +118,10 @@ func TestOffloadCareless(t *testing.T) {
 }
 
 // TestOffloadUSO: datagrams that were sent many at once keep their boundaries.
-func TestOffloadUSO(t *testing.T) {
-	cfg, ok := withUSO(t, relayConfig{rx: relayRx, tx: relayTx})
+func TestOffloadUSO(t *testing.T) { testUSO(t, relayConfig{rx: relayRx, tx: relayTx}) }
+
+func testUSO(t *testing.T, cfg relayConfig) {
+	cfg, ok := withUSO(t, cfg)
 	if !ok {
 		nettest.NeedSince(t, 6, 2, "UDP segmentation for TAPs")
 	}

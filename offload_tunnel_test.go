@@ -17,35 +17,51 @@ import (
 // of both versions in outer ones of both, with and without an outer checksum and a
 // tag, and goes out so. (An outer UDP header of IPv6 has a checksum in any case.)
 func TestOffloadTunnel(t *testing.T) {
-	p := openPort(t, Config{})
-	const tunnels = TxOffloadVXLANTnlTSO | TxOffloadOuterUDPCksum
-	if p.Info().RxOffloads&RxOffloadTunnelLRO == 0 || p.Info().TxOffloads&tunnels != tunnels {
-		nettest.NeedSince(t, 6, 17, "tunnel segmentation for TAPs")
-	}
+	needTunnels(t)
 	eachEngine(t, func(t *testing.T, e Engine) {
 		for _, c := range []struct{ v6, checksum, tag, strip bool }{
 			{}, {checksum: true}, {v6: true}, {checksum: true, tag: true}, {tag: true, strip: true}, {v6: true, tag: true, strip: true},
 		} {
 			t.Run(fmt.Sprintf("v6=%t/checksum=%t/tag=%t/strip=%t", c.v6, c.checksum, c.tag, c.strip), func(t *testing.T) {
-				cfg := relayConfig{engine: e, rx: relayRx | RxOffloadTunnelLRO, tx: relayTx | tunnels}
+				cfg := relayConfig{engine: e, rx: relayRx, tx: relayTx}
 				if c.tag {
 					cfg.tags = []traffic.VLANTag{{Type: 0x8100, TCI: 9}}
 				}
 				if c.strip {
 					cfg.rx, cfg.tx = cfg.rx|relayStrip, cfg.tx|relayInsert
 				}
-				r := newRelay(t, cfg)
-				for _, dst := range r.tunnel(c.v6, c.checksum) {
-					before := r.seen[0].lro.Load()
-					r.tcp(traffic.TCPConfig{Bytes: int64(nettest.Scale(32 << 20))}, dst)
-					r.udp(traffic.UDPConfig{Count: nettest.Scale(1000), SizeBytes: 1200}, dst)
-					if r.seen[0].lro.Load() == before {
-						t.Errorf("%v: no LRO frame was seen", dst)
-					}
-				}
+				testTunnel(t, cfg, c.v6, c.checksum)
 			})
 		}
 	})
+}
+
+// needTunnels skips a test of tunnel segmentation where the kernel has none.
+func needTunnels(t *testing.T) {
+	t.Helper()
+	p := openPort(t, Config{})
+	if p.Info().RxOffloads&RxOffloadTunnelLRO == 0 || p.Info().TxOffloads&relayTunnelTx != relayTunnelTx {
+		nettest.NeedSince(t, 6, 17, "tunnel segmentation for TAPs")
+	}
+}
+
+const relayTunnelTx = TxOffloadVXLANTnlTSO | TxOffloadOuterUDPCksum
+
+// testTunnel sends through a tunnel between the ends.
+func testTunnel(t *testing.T, cfg relayConfig, v6, checksum bool) {
+	cfg.rx |= RxOffloadTunnelLRO
+	if !cfg.cut {
+		cfg.tx |= relayTunnelTx
+	}
+	r := newRelay(t, cfg)
+	for _, dst := range r.tunnel(v6, checksum) {
+		before := r.seen[0].lro.Load()
+		r.tcp(traffic.TCPConfig{Bytes: int64(nettest.Scale(32 << 20))}, dst)
+		r.udp(traffic.UDPConfig{Count: nettest.Scale(1000), SizeBytes: 1200}, dst)
+		if r.seen[0].lro.Load() == before {
+			t.Errorf("%v: no LRO frame was seen", dst)
+		}
+	}
 }
 
 // tunnel puts a VXLAN tunnel between the two ends, and returns the far end's addresses
