@@ -11,6 +11,7 @@ BENCHTIME ?= 1s
 KERNELS   ?=
 BENCHTCP  ?=
 BENCHDPDK ?=
+BENCHNETSTACK ?=
 
 # Tests talk to the kernel: a result from the cache says nothing. Two packages at once: each has namespaces
 # of its own, but with more the waits that they bound would measure the machine's load.
@@ -35,7 +36,7 @@ STATICCHECK = .cache/bin/staticcheck
 BENCHSTAT   = .cache/bin/benchstat
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test race debug soak fuzz bench bench-tcp bench-dpdk benchstat lint fmt vet staticcheck cross \
+.PHONY: help build demo test race debug soak fuzz bench bench-tcp bench-dpdk bench-netstack benchstat lint fmt vet staticcheck cross \
 	dpdk dpdk-compat test-dpdk test-kernels clean
 
 help: ## list the targets
@@ -82,6 +83,10 @@ bench-dpdk: dpdk ## the DPDK plugin beside net_tap, and beside Go (root, iperf3,
 	$${CC:-gcc} -O2 -Wall -Wextra $$(pkg-config --cflags libdpdk) bench/dpdk/cost/burst.c -o bin/dpdk/burst $$(pkg-config --libs libdpdk)
 	CGO_ENABLED=0 $(GO) build -C bench -o $(CURDIR)/bin/dpdk/bench ./dpdk
 	bin/dpdk/bench $(BENCHDPDK)
+
+bench-netstack: ## gVisor's stack over rtap and over fdbased, one TCP stream each way (root); see BENCHNETSTACK=-help
+	CGO_ENABLED=0 $(GO) build -C adapters/netstack -o $(CURDIR)/bin/bench-netstack ./bench
+	bin/bench-netstack $(BENCHNETSTACK)
 
 benchstat: $(BENCHSTAT) ## build benchstat, to compare outputs of make bench
 	@echo $(BENCHSTAT)
