@@ -24,7 +24,7 @@ var devargsKeys = []struct {
 	{"iface", "", func(c *Config, v string) error { c.Name = v; return checkName(v) }},
 	{"persist", "1", func(c *Config, v string) (err error) { c.Persist, err = devargsBool(v); return err }},
 	{"mode", "", func(c *Config, v string) error { c.Mode = Mode(v); return c.Mode.check() }},
-	{"mtu", "", func(c *Config, v string) (err error) { c.MTU, err = devargsInt(v, MinMTU, MaxTunMTU); return err }},
+	{"mtu", "", func(c *Config, v string) (err error) { c.MTU, err = devargsMTU(v); return err }},
 	{"mac", "", func(c *Config, v string) (err error) { c.MAC, err = devargsMAC(v); return err }},
 	{"txqlen", "", func(c *Config, v string) (err error) { c.TxQueueLen, err = devargsInt(v, 1, maxTxQueueLen); return err }},
 	{"netns", "", func(c *Config, v string) error { c.NetNS = v; return nil }},
@@ -155,6 +155,15 @@ func devargsInt(v string, lo, hi int) (int, error) {
 		return 0, fmt.Errorf("a number, %d to %d", lo, hi)
 	}
 	return n, checkRange("", n, lo, hi)
+}
+
+// devargsMTU leaves the upper bound to suitsMode.
+func devargsMTU(v string) (int, error) {
+	n, err := devargsInt(v, MinMTU, MaxMTU)
+	if n > MaxMTU {
+		return n, nil
+	}
+	return n, err
 }
 
 func devargsMAC(v string) (net.HardwareAddr, error) {

@@ -85,11 +85,14 @@ func (b *badSums) report(n *counters) {
 // treat makes m ready to be sent. If it cannot be, the result is where that is counted.
 func (x *csum) treat(m *mbuf.Mbuf) (refusal *atomic.Uint64) {
 	win, _ := window(m, x.scratch[:])
-	if len(win) < etherLen {
+	ip := x.s.rxPort.ip
+	if len(win) < max(x.s.rxPort.etherLen(), 1) {
 		return &x.s.n.malformed
 	}
-	scatter(m, 0, x.link[:2*macLen])
-	p := csumPacket{m: m, rx: m.OlFlags, win: win, c: &x.c}
+	if !ip {
+		scatter(m, 0, x.link[:2*macLen])
+	}
+	p := csumPacket{m: m, rx: m.OlFlags, win: win, c: &x.c, ip: ip}
 	if !p.parse() {
 		return &x.s.n.malformed
 	}

@@ -16,6 +16,7 @@ type csumPacket struct {
 	rx  uint64 // the flags it was received with
 	win []byte // its first bytes, to read: where they are, or a copy
 	c   *CsumConfig
+	ip  bool // it begins with its IP header
 
 	l  header.Layout
 	l4 uint32 // PTypeL4TCP, UDP or SCTP, of the inner packet in a tunnel; 0: none whose checksum can be told
@@ -47,11 +48,15 @@ func (p *csumPacket) parse() bool {
 	if open {
 		deep = p.m.PacketType&mbuf.PTypeTunnelMask != 0 // the driver knows which checksum it means
 	}
+	parse, parseOuter := header.Parse, header.ParseOuter
+	if p.ip {
+		parse, parseOuter = header.ParseIP, header.ParseOuterIP
+	}
 	if deep {
-		p.l = header.Parse(p.win)
+		p.l = parse(p.win)
 	}
 	if !deep || !open && (!p.measure() || p.sealed()) {
-		p.l = header.ParseOuter(p.win)
+		p.l = parseOuter(p.win)
 	}
 	if !p.measure() {
 		p.onlyEther()

@@ -3,7 +3,7 @@
 // Package forward moves packets between ports the way DPDK's testpmd does: the same modes under the same
 // names, the same port topology, the same rule for packets that could not be sent.
 //
-// It knows a port only as a MAC address and two lists of queues ([Port]), so it works over the queues of
+// It knows a port only as a MAC address, or as one of IP packets without any, and two lists of queues ([Port]), so it works over the queues of
 // package rtap and over anything else that hands out and takes bursts of mbufs.
 //
 //	ports ─ New(Config, ports…) ─ Forwarder
@@ -35,6 +35,13 @@
 //   - mtu cuts large frames into packets of wire size, in software, and merges them again before they are sent: it
 //     shows what a program does that must see each packet (see package gso), and what that costs.
 //   - icmpecho completes what it reads, and answers with complete checksums.
+//
+// # Without Ethernet
+//
+// Ports whose packets begin with their IP header ([NewIPPort]) have the same modes, but for mac and macswap, which [New]
+// refuses. csum writes no addresses, txonly sends IP packets of the lengths given, icmpecho answers pings: there is
+// nobody to ask for a neighbour's address. What one port receives the other must be able to send: both of a pair have
+// Ethernet headers, or neither.
 //
 // # Reference
 //

@@ -42,6 +42,9 @@ func New(c Config, ports ...*Port) (*Forwarder, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := mode.suits(rs, ports); err != nil {
+		return nil, err
+	}
 	f := &Forwarder{mode: mode}
 	for _, r := range rs {
 		f.streams = append(f.streams, newStream(r, ports, &c))
@@ -50,6 +53,21 @@ func New(c Config, ports ...*Port) (*Forwarder, error) {
 		return nil, err
 	}
 	return f, nil
+}
+
+// suits says why the mode is not for these ports.
+func (m Mode) suits(rs []Route, ports []*Port) error {
+	for _, r := range rs {
+		rx, tx := ports[r.RxPort], ports[r.TxPort]
+		switch {
+		case m.ether && (rx.ip || tx.ip):
+			return &ConfigError{"Mode", m.Name, fmt.Sprintf("needs MAC addresses, and the packets of %s begin with their IP header: use io or csum", r)}
+		case m.through && rx.ip != tx.ip:
+			return &ConfigError{"Mode", m.Name,
+				fmt.Sprintf("forwards packets with the headers they have, and of %s only one side has Ethernet headers: pair ports of the same kind", r)}
+		}
+	}
+	return nil
 }
 
 // staff makes the workers, gives them their streams, and the streams their mode.

@@ -111,5 +111,19 @@ func etherType(b []byte) (typ uint16, l3 int, ok bool) {
 	return typ, l3, true
 }
 
+// ipType is the type that an Ethernet header in front of packet b would have, 0 if b is not IP.
+func ipType(b []byte) uint16 {
+	if len(b) == 0 {
+		return 0
+	}
+	switch b[0] >> 4 {
+	case 4:
+		return etherIPv4
+	case 6:
+		return etherIPv6
+	}
+	return 0
+}
+
 // isGroup tells multicast and broadcast MAC addresses.
 func isGroup(mac []byte) bool { return mac[0]&1 != 0 }

@@ -77,9 +77,9 @@ func (e *icmpEcho) burst() int {
 func (e *icmpEcho) answer(m *mbuf.Mbuf) verdict {
 	ours := m.OlFlags&mbuf.RxLRO == 0 && completeICMP(m)
 	win, copied := window(m, e.scratch[:])
-	typ, l3, ok := etherType(win)
+	typ, l3, ok := e.network(win)
 	switch {
-	case !ok || isGroup(win[6:]):
+	case !ok:
 		return malformed
 	case !ours:
 		return ignored
@@ -99,6 +99,16 @@ func (e *icmpEcho) answer(m *mbuf.Mbuf) verdict {
 	return v
 }
 
+// network reads the type of the payload, and where it starts. It is false where a header is cut short, or comes from a
+// group address.
+func (e *icmpEcho) network(win []byte) (typ uint16, l3 int, ok bool) {
+	if e.s.rxPort.ip {
+		return ipType(win), 0, len(win) > 0
+	}
+	typ, l3, ok = etherType(win)
+	return typ, l3, ok && !isGroup(win[macLen:])
+}
+
 // completeICMP completes the checksum of an ICMP message that was received without. It is false if the checksum of
 // something else is missing: there is nothing to answer then.
 func completeICMP(m *mbuf.Mbuf) bool {
@@ -116,6 +126,9 @@ func completeICMP(m *mbuf.Mbuf) bool {
 // turnEther addresses the Ethernet header to whom it came from. The source becomes the former destination, or
 // the port's address if that was a group's, which must not be a source.
 func (e *icmpEcho) turnEther(win []byte) {
+	if e.s.rxPort.ip {
+		return
+	}
 	if isGroup(win) {
 		copy(win[0:6], e.mac[:])
 	}

@@ -35,7 +35,9 @@ func (e *icmpEcho) ipv6(m *mbuf.Mbuf, win []byte, l3, total int) verdict {
 	case icmp6EchoType:
 		return e.echo6(win, b, plen)
 	case ndSolicit:
-		return e.solicit(m, win, l3, plen)
+		if !e.s.rxPort.ip { // a link without addresses has no neighbours to discover
+			return e.solicit(m, win, l3, plen)
+		}
 	}
 	return ignored
 }
@@ -65,7 +67,7 @@ func (e *icmpEcho) echo6(win, b []byte, plen int) verdict {
 }
 
 // source6 is the address to answer from when dst was asked. A group cannot be a source: it is answered from
-// the first owned address, or from the link-local one that belongs to the port's MAC address.
+// the first owned address, or from the link-local one that belongs to the port's MAC address, 0 where it has none.
 func (e *icmpEcho) source6(dst [16]byte) (from [16]byte, ok bool) {
 	switch {
 	case dst == [16]byte{}:

@@ -22,6 +22,10 @@ type Mode struct {
 	loop bool
 	// alloc says that the mode needs Config.Alloc.
 	alloc bool
+	// ether says that the mode is about MAC addresses, which an IP port does not have.
+	ether bool
+	// through says that what one port receives another one sends: both must have the same kind of packets.
+	through bool
 	// source says that the mode sends what it has not received.
 	source bool
 	// bind makes a stream's burst function: one burst each call, returning how many packets it received or
@@ -32,14 +36,14 @@ type Mode struct {
 // modes is the table of modes, in the order of a usage text. A new mode is a file with a bind function and a
 // line here.
 var modes = []Mode{
-	{Name: "io", Help: "forward packets as they are (default)", bind: bindIO},
-	{Name: "mac", Help: "set the source to the port's MAC address, the destination to the peer's", bind: bindMAC},
-	{Name: "macswap", Help: "swap source and destination MAC addresses", bind: bindMACSwap},
+	{Name: "io", Help: "forward packets as they are (default)", through: true, bind: bindIO},
+	{Name: "mac", Help: "set the source to the port's MAC address, the destination to the peer's", ether: true, through: true, bind: bindMAC},
+	{Name: "macswap", Help: "swap source and destination MAC addresses", ether: true, through: true, bind: bindMACSwap},
 	{Name: "rxonly", Help: "receive and free, send nothing", bind: bindRxOnly},
 	{Name: "txonly", Help: "send UDP packets built by --txpkts, receive nothing", alloc: true, source: true, bind: bindTxOnly},
 	{Name: "icmpecho", Help: "answer ARP, IPv6 neighbour discovery and ping on the port they came from", loop: true, bind: bindICMPEcho},
-	{Name: "csum", Help: "make every checksum right, in software or by the driver; addresses as in mac", bind: bindCsum},
-	{Name: "mtu", Help: "cut large frames into packets and merge them again, otherwise as io", alloc: true, bind: bindMTU},
+	{Name: "csum", Help: "make every checksum right, in software or by the driver; addresses as in mac", through: true, bind: bindCsum},
+	{Name: "mtu", Help: "cut large frames into packets and merge them again, otherwise as io", alloc: true, through: true, bind: bindMTU},
 }
 
 // Receives reports whether the mode has something to do only when a packet has come, so that a worker may sleep

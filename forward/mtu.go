@@ -29,7 +29,8 @@ type mtuMode struct {
 func bindMTU(s *Stream, c *Config, alloc mbuf.Allocator) (func() int, error) {
 	x := &mtuMode{s: s, alloc: alloc}
 	// What the sending port cannot cut stays in packets.
-	x.merge = *gso.NewCoalescer(gso.CoalescerConfig{NoTCP: !c.Csum.TCPSeg, NoUDP: !c.Csum.UDPSeg})
+	x.merge = *gso.NewCoalescer(gso.CoalescerConfig{NoTCP: !c.Csum.TCPSeg, NoUDP: !c.Csum.UDPSeg, IP: s.rxPort.ip})
+	x.cut = *gso.New(gso.Config{IP: s.rxPort.ip})
 	return x.burst, nil
 }
 

@@ -20,10 +20,11 @@ type TxQueue interface {
 	Burst(bufs []*mbuf.Mbuf) int
 }
 
-// Port is what the streams need of an ethernet port. Its number is its place in the list given to [New].
+// Port is what the streams need of a port. Its number is its place in the list given to [New].
 type Port struct {
 	rx  []RxQueue
 	tx  []TxQueue
+	ip  bool // packets begin with their IP header
 	mac atomic.Uint64
 }
 
@@ -41,6 +42,21 @@ func NewPort[R RxQueue, T TxQueue](mac [6]byte, rx []R, tx []T) *Port {
 	}
 	p.SetMAC(mac)
 	return p
+}
+
+// NewIPPort is [NewPort] for a port whose packets begin with their IP header, such as a TUN: it has no MAC address.
+func NewIPPort[R RxQueue, T TxQueue](rx []R, tx []T) *Port {
+	p := NewPort([6]byte{}, rx, tx)
+	p.ip = true
+	return p
+}
+
+// etherLen is how long the Ethernet header is.
+func (p *Port) etherLen() int {
+	if p.ip {
+		return 0
+	}
+	return etherLen
 }
 
 // MAC returns the port's address as the streams know it. Any goroutine may call it.

@@ -52,6 +52,7 @@ type Stream struct {
 	route   Route
 	rx      RxQueue
 	tx      TxQueue
+	rxPort  *Port
 	txPort  *Port
 	peer    [6]byte
 	retries int
@@ -69,6 +70,7 @@ func newStream(r Route, ports []*Port, c *Config) *Stream {
 		route:   r,
 		rx:      ports[r.RxPort].rx[r.Queue],
 		tx:      ports[r.TxPort].tx[r.Queue],
+		rxPort:  ports[r.RxPort],
 		txPort:  ports[r.TxPort],
 		peer:    c.peer(r.TxPort),
 		retries: c.TxRetries,

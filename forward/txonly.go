@@ -17,11 +17,12 @@ type txOnly struct {
 	alloc  mbuf.Allocator
 	lens   []int        // the segments' lengths
 	segs   []*mbuf.Mbuf // a burst of packets, segment by segment
+	skip   int          // bytes of header that the port's packets do not have: Ethernet's
 	header [MinTxPktLen]byte
 }
 
 func bindTxOnly(s *Stream, c *Config, alloc mbuf.Allocator) (func() int, error) {
-	x := &txOnly{s: s, alloc: alloc, lens: slices.Clone(c.TxPkts), segs: make([]*mbuf.Mbuf, c.Burst*len(c.TxPkts))}
+	x := &txOnly{s: s, alloc: alloc, skip: etherLen - s.txPort.etherLen(), lens: slices.Clone(c.TxPkts), segs: make([]*mbuf.Mbuf, c.Burst*len(c.TxPkts))}
 	if err := checkRoom(alloc, c.TxPkts); err != nil {
 		return nil, err
 	}
@@ -48,7 +49,7 @@ func checkRoom(alloc mbuf.Allocator, lens []int) error {
 
 // fillHeader makes the template (testpmd: setup_pkt_udp_ip_headers). There is no UDP checksum, as in testpmd.
 func (x *txOnly) fillHeader(c *Config) {
-	total := 0
+	total := x.skip
 	for _, n := range c.TxPkts {
 		total += n
 	}
@@ -108,7 +109,7 @@ func (x *txOnly) fill(segs []*mbuf.Mbuf) bool {
 			return false
 		}
 	}
-	head, hdr, total := segs[0], x.header[:], 0
+	head, hdr, total := segs[0], x.header[x.skip:], 0
 	for i, seg := range segs {
 		seg.DataLen = uint16(x.lens[i])
 		b := seg.Bytes()

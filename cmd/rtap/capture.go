@@ -35,6 +35,7 @@ const captureMore = `Packets are those that the workers of rtap run receive and 
 also those of secondaries with a --proc-id that the primary's --num-procs knows. Each
 is as the program has it: one that LRO merged, or that is to be cut on sending, is one
 packet, its checksums may be missing, and a VLAN tag that was stripped is not in it.
+Of a TUN (mode=tun) packets begin with their IP header, and the file says so (LINKTYPE_RAW).
 Times are of when the worker copied it; between processes they may be out of order.
 One process at a time captures a port.
 
@@ -143,14 +144,18 @@ func (o *captureOptions) write(ctx context.Context, st streams, c *capture) (err
 		defer func() { err = errors.Join(err, file.Close()) }()
 		to = file
 	}
-	w, err := newPcap(to, o.snapLen)
+	info := c.dev.Info()
+	linkType := uint32(pcapEthernet)
+	if info.Mode == rtap.ModeTUN {
+		linkType = pcapRaw
+	}
+	w, err := newPcap(to, o.snapLen, linkType)
 	if err == nil {
 		err = w.Flush() // a reader may wait for it
 	}
 	if err != nil {
 		return err
 	}
-	info := c.dev.Info()
 	fmt.Fprintf(st.err, "Capturing port %d, interface %s, %s\n", o.port, info.Name, plural(info.RxQueues, "queue pair"))
 	err = errors.Join(o.copy(ctx, w, c), w.Flush())
 	fmt.Fprintf(st.err, "%s captured, %d dropped\n", plural(int(c.packets), "packet"), c.dropped)

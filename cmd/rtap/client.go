@@ -369,7 +369,7 @@ type linkRow struct {
 	Up           bool   `json:"up"`
 	Carrier      bool   `json:"carrier"`
 	MTU          int    `json:"mtu"`
-	MAC          string `json:"mac_addr"`
+	MAC          string `json:"mac_addr"` // empty for a TUN
 	Promiscuous  bool   `json:"promiscuous"`
 	AllMulticast bool   `json:"all_multicast"`
 }

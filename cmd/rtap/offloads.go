@@ -34,7 +34,13 @@ func (o *offloadSet) of(info rtap.Info) (rx, tx uint64) {
 	if !o.all {
 		return o.rx, o.tx
 	}
-	return o.rx | info.RxOffloads&^rtap.RxOffloadScatter, o.tx | info.TxOffloads
+	rx = info.RxOffloads &^ rtap.RxOffloadScatter
+	for _, n := range offloadNeeds { // a TUN receives large frames of tunnels, and does not send them
+		if n.tx&^info.TxOffloads != 0 {
+			rx &^= n.rx
+		}
+	}
+	return o.rx | rx, o.tx | info.TxOffloads
 }
 
 // csum is what mode csum may leave to ports that have tx.

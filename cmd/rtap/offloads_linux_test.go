@@ -38,6 +38,11 @@ func TestRunOffloads(t *testing.T) {
 		{name: "csum cuts", args: "--forward-mode=csum --tso-segsz=700"},
 		{name: "mtu", args: "--forward-mode=mtu", large: true, changes: true},
 		{name: "mtu, chains", args: "--forward-mode=mtu --offloads=all --enable-scatter", both: true, large: true, changes: true},
+		{name: "TUN", args: "mode=tun --offloads=all", both: true, large: true},
+		{name: "TUN, chains", args: "mode=tun --offloads=all --enable-scatter", large: true},
+		{name: "TUN, no offloads", args: "mode=tun --rxq=2"},
+		{name: "TUN, csum and all", args: "mode=tun --forward-mode=csum --offloads=all", large: true},
+		{name: "TUN, mtu", args: "mode=tun --forward-mode=mtu", large: true, changes: true},
 		{name: "mtu, no LRO", args: "--forward-mode=mtu --enable-rx-cksum", changes: true},
 	} {
 		for i, engine := range engines() {
@@ -70,14 +75,20 @@ func quietNS(t *testing.T) *netns.NS {
 	return ns
 }
 
-// runThrough sends pings and a stream through rtap run, and returns its report.
+// runThrough sends pings and a stream through rtap run, and returns its report. Of arguments that begin with mode=tun
+// the ports are TUNs.
 func runThrough(t *testing.T, engine, args string) report {
 	t.Helper()
 	const mac0, mac1 = "02:00:00:00:0f:00", "02:00:00:00:0f:01"
 	ns, a, b := quietNS(t), quietNS(t), quietNS(t)
 	conn := nettest.Conn(t, ns)
-	args += " --vdev=net_rtap0,iface=foo0,mac=" + mac0 + " --vdev=net_rtap1,iface=foo1,mac=" + mac1 +
-		" --eth-peer=0," + mac0 + " --eth-peer=1," + mac1 // for the modes that write addresses
+	args, tun := strings.CutPrefix(args, "mode=tun ")
+	if tun {
+		args += " --vdev=net_rtap0,iface=foo0,mode=tun --vdev=net_rtap1,mode=tun,iface=foo1"
+	} else {
+		args += " --vdev=net_rtap0,iface=foo0,mac=" + mac0 + " --vdev=net_rtap1,iface=foo1,mac=" + mac1 +
+			" --eth-peer=0," + mac0 + " --eth-peer=1," + mac1 // for the modes that write addresses
+	}
 	p := start(t, ns, append([]string{"run", "--json", "--engine", engine}, strings.Fields(args)...)...)
 	moveEnd(t, conn, p.up(conn, "foo0"), 0, a)
 	moveEnd(t, conn, p.up(conn, "foo1"), 1, b)

@@ -14,7 +14,8 @@ import (
 // magic number.
 const (
 	pcapMagic      = 0xa1b23c4d
-	pcapEthernet   = 1 // LINKTYPE_ETHERNET
+	pcapEthernet   = 1   // LINKTYPE_ETHERNET
+	pcapRaw        = 101 // LINKTYPE_RAW: an IPv4 or IPv6 header comes first
 	pcapHeaderLen  = 24
 	pcapRecordLen  = 16
 	maxSnapLen     = 262144 // of tcpdump and dpdk-dumpcap; libpcap refuses more
@@ -28,8 +29,8 @@ type pcapWriter struct {
 	record  [pcapRecordLen]byte
 }
 
-// newPcap begins a file.
-func newPcap(w io.Writer, snapLen int) (*pcapWriter, error) {
+// newPcap begins a file of packets with headers of that link type.
+func newPcap(w io.Writer, snapLen int, linkType uint32) (*pcapWriter, error) {
 	p := &pcapWriter{Writer: bufio.NewWriterSize(w, 64<<10), snapLen: snapLen}
 	h := make([]byte, 0, pcapHeaderLen)
 	h = binary.LittleEndian.AppendUint32(h, pcapMagic)
@@ -37,7 +38,7 @@ func newPcap(w io.Writer, snapLen int) (*pcapWriter, error) {
 	h = binary.LittleEndian.AppendUint16(h, 4)
 	h = append(h, make([]byte, 8)...) // time zone and accuracy, which nobody uses
 	h = binary.LittleEndian.AppendUint32(h, uint32(snapLen))
-	h = binary.LittleEndian.AppendUint32(h, pcapEthernet)
+	h = binary.LittleEndian.AppendUint32(h, linkType)
 	_, err := p.Write(h)
 	return p, err
 }

@@ -100,7 +100,7 @@ func TestPcap(t *testing.T) {
 	data := numbered(2000)
 	for _, snapLen := range []int{maxSnapLen, 2000, 1999, 300, 256, 1} {
 		var b bytes.Buffer
-		w, err := newPcap(&b, snapLen)
+		w, err := newPcap(&b, snapLen, pcapEthernet)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -132,7 +132,7 @@ func TestPcapErrors(t *testing.T) {
 	pool := newPool(t, mbuf.Config{Count: 8, DataRoom: 2048})
 	r, pipe := io.Pipe()
 	r.Close()
-	w, err := newPcap(pipe, maxSnapLen)
+	w, err := newPcap(pipe, maxSnapLen, pcapEthernet)
 	m := packetOf(t, pool, numbered(1500))
 	defer m.Free()
 	for range 100 { // more than is held back
@@ -153,7 +153,7 @@ func TestPcapTcpdump(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w, err := newPcap(file, 54)
+	w, err := newPcap(file, 54, pcapEthernet)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -588,6 +588,44 @@ func TestCaptureLRO(t *testing.T) {
 	}
 }
 
+// TestCaptureTUN: of a TUN, packets begin with their IP header, and the file says so. The pings are those that rtap
+// itself answers.
+func TestCaptureTUN(t *testing.T) {
+	sharedRuntime(t)
+	ns := quietNS(t)
+	conn := nettest.Conn(t, ns)
+	p := start(t, ns, "run", "--file-prefix=blue", "--forward-mode=icmpecho", "--vdev=net_rtap0,iface=foo0,mode=tun")
+	p.forwarding()
+	index := p.up(conn, "foo0").Index
+	if err := conn.AddAddr(index, cable4[0]); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "a.pcap")
+	capture := startCapture(t, ns, "-w", file, "--count=6")
+	ctx, cancel := context.WithTimeout(t.Context(), nettest.Bound(20*time.Second))
+	defer cancel()
+	r, err := traffic.Ping(ctx, traffic.PingConfig{NS: ns, Dst: cable4[1].Addr(), Count: 3, Timeout: nettest.Bound(time.Second)})
+	if err != nil || r.Lost() > 0 {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	capture.wait(exitDone)
+	b, err := os.ReadFile(file)
+	if err != nil || len(b) < 24 || b[20] != 101 {
+		t.Fatalf("the link type is not LINKTYPE_RAW: %x, %v", b[:min(24, len(b))], err)
+	}
+	b[20] = pcapEthernet // which readPcap looks for
+	_, packets := readPcap(t, b)
+	if len(packets) != 6 {
+		t.Errorf("%d packets", len(packets))
+	}
+	for _, p := range packets {
+		if p.data[0] != 0x45 || p.data[9] != 1 {
+			t.Errorf("a packet begins with % x", p.data[:20])
+		}
+	}
+	p.end(syscall.SIGINT, exitDone)
+}
+
 // TestCaptureDrops: one that does not keep up loses packets, and says how many; forwarding goes on.
 func TestCaptureDrops(t *testing.T) {
 	sharedRuntime(t)

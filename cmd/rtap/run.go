@@ -57,6 +57,7 @@ commas,
   iface=NAME         the interface, at most 15 bytes; %d in it is the first free number (rtap%d)
   persist            it stays when rtap ends; an existing TAP of that name is taken over
   mtu=BYTES          68 to 65521
+  mode=NAME          tap: Ethernet frames; tun: IP packets, no MAC addresses (tap)
   mac=ADDRESS        such as 02:00:00:00:00:01
   txqlen=PACKETS     how many wait in the kernel for each Rx queue before it drops (1000)
   netns=PATH         the namespace to create it in, such as /run/netns/blue
@@ -71,6 +72,8 @@ Examples:
     rtap run --vdev=net_rtap0,iface=foo0 --vdev=net_rtap1,iface=foo1 --rxq=4 --txq=4 --nb-cores=2
   The same for large frames, five times as fast for TCP:
     rtap run --vdev=net_rtap0,iface=foo0 --vdev=net_rtap1,iface=foo1 --offloads=all
+  The same at layer 3, between two TUNs:
+    rtap run --vdev=net_rtap0,iface=foo0,mode=tun --vdev=net_rtap1,iface=foo1,mode=tun --offloads=all
   The same by testpmd's names, in mbufs of 2 KB:
     rtap run --vdev=net_rtap0,iface=foo0 --vdev=net_rtap1,iface=foo1 --enable-lro --enable-scatter
   A page at http://127.0.0.1:9100/ and metrics for Prometheus at /metrics:
@@ -464,7 +467,7 @@ func (s *session) listen() <-chan struct{} {
 }
 
 func (s *session) setMAC(port int, mac net.HardwareAddr) {
-	if port < len(s.ends) {
+	if port < len(s.ends) && len(mac) == 6 { // a TUN has none
 		s.ends[port].SetMAC([6]byte(mac))
 	}
 }

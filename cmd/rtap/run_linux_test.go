@@ -253,6 +253,7 @@ func TestRunErrors(t *testing.T) {
 		want []string
 	}{
 		{"foreign interface", []string{"--vdev=net_rtap0,iface=lo"}, []string{"lo", "not a multi-queue TAP", "choose another name"}},
+		{"foreign interface, TUN", []string{"--vdev=net_rtap0,iface=lo,mode=tun"}, []string{"lo", "not a multi-queue TUN", "choose another name"}},
 		{"no memory", []string{"--vdev=net_rtap0", "--mbuf-size=65535", fmt.Sprint("--total-num-mbufs=", 1<<26-2)}, []string{"bytes", "--total-num-mbufs"}},
 		{"no namespace", []string{"--vdev=net_rtap0,netns=/nowhere"}, []string{"/nowhere", "no such file"}},
 		{"taken twice", []string{"--vdev=net_rtap0,iface=foo0", "--vdev=net_rtap1,iface=foo0"}, []string{"port net_rtap1", "foo0"}},
@@ -272,6 +273,15 @@ func TestRunErrors(t *testing.T) {
 	p.wait(exitUsage)
 	p = start(t, ns, "run", "--vdev=net_rtap0,queues=2", "--vdev=net_rtap1", "--duration=1")
 	p.wait(exitUsage)
+	p = start(t, ns, "run", "--vdev=net_rtap0,mode=tun", "--forward-mode=macswap", "--duration=1")
+	p.wait(exitUsage)
+	wantText(t, p.err.String(), "needs MAC addresses")
+	p = start(t, ns, "run", "--vdev=net_rtap0,mode=tun", "--vdev=net_rtap1", "--duration=1")
+	p.wait(exitUsage)
+	wantText(t, p.err.String(), "pair ports of the same kind")
+	p = start(t, ns, "run", "--vdev=net_rtap0,mode=tun,mac=02:00:00:00:00:01", "--duration=1")
+	p.wait(exitUsage)
+	wantText(t, p.err.String(), "a TUN has no MAC address")
 }
 
 // startWithoutPrivileges starts the command with no capabilities: as an unknown

@@ -62,7 +62,7 @@ func (s *session) attach() error {
 		for end := time.Now().Add(startWait); !info.Started && dev.Err() == nil && time.Now().Before(end); info = dev.Info() {
 			time.Sleep(10 * time.Millisecond)
 		}
-		s.cfg.ports = append(s.cfg.ports, portConfig{strconv.Itoa(n), rtap.Config{Queues: info.RxQueues}})
+		s.cfg.ports = append(s.cfg.ports, portConfig{strconv.Itoa(n), rtap.Config{Mode: info.Mode, Queues: info.RxQueues}})
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"slices"
 	"syscall"
 
@@ -217,9 +218,17 @@ func (s *session) stubs() []*forward.Port {
 	stubs := make([]*forward.Port, len(s.cfg.ports))
 	for i, p := range s.cfg.ports {
 		none := make([]noQueue, p.cfg.Queues)
-		stubs[i] = forward.NewPort([6]byte{}, none, none)
+		stubs[i] = endOf(p.cfg.Mode, make(net.HardwareAddr, 6), none, none)
 	}
 	return stubs
+}
+
+// endOf is a port as the forwarder has it.
+func endOf[R forward.RxQueue, T forward.TxQueue](mode rtap.Mode, mac net.HardwareAddr, rx []R, tx []T) *forward.Port {
+	if mode == rtap.ModeTUN {
+		return forward.NewIPPort(rx, tx)
+	}
+	return forward.NewPort([6]byte(mac), rx, tx)
 }
 
 // csum is what mode csum leaves to the ports: what all of them have that are open,
@@ -315,7 +324,7 @@ func (s *session) connect() error {
 		for q := range rx {
 			rx[q], tx[q] = p.captured.rx(p.dev.RxQueue(q), q), p.captured.tx(p.dev.TxQueue(q), q)
 		}
-		s.ends = append(s.ends, forward.NewPort([6]byte(link.MAC), rx, tx))
+		s.ends = append(s.ends, endOf(p.dev.Info().Mode, link.MAC, rx, tx))
 	}
 	cfg := s.cfg.forward
 	cfg.Alloc = s.alloc
