@@ -5,6 +5,7 @@
 package rtap
 
 import (
+	"cmp"
 	"testing"
 
 	"github.com/rtap-project/rtap/internal/nettest"
@@ -74,7 +75,14 @@ func TestOffloadsAllocateNothing(t *testing.T) {
 	const burst = 8
 	pool := newPool(t, mbuf.Config{Name: "alloc", Count: 256, DataRoom: 9200})
 	bufs := make([]*mbuf.Mbuf, burst)
-	for _, c := range rxCases() {
+	cases, layer := rxCases(), map[string]*layer2{}
+	for _, c := range cases {
+		if c, ok := c.bare(); ok {
+			c.name = "TUN " + c.name
+			cases, layer[c.name] = append(cases, c), noLayer2
+		}
+	}
+	for _, c := range cases {
 		var q *RxQueue
 		e := &fakeEngine{read: func(descs []pktio.Desc, done []pktio.Completion) int {
 			for i := range descs {
@@ -83,7 +91,7 @@ func TestOffloadsAllocateNothing(t *testing.T) {
 			return len(descs)
 		}}
 		q = fakeRx(t, e, RxConfig{Memory: pool, Ring: burst}, 9000)
-		q.offloads = c.offloads
+		q.offloads, q.layer2 = c.offloads, cmp.Or(layer[c.name], ethernet)
 		wantNoAllocs(t, "rx "+c.name, 20, func() {
 			n := q.Burst(bufs)
 			mbuf.PassThrough(bufs[:n])
@@ -91,9 +99,10 @@ func TestOffloadsAllocateNothing(t *testing.T) {
 		})
 		must(t, q.close())
 	}
-	for _, c := range txCases() {
+	for _, c := range allTxCases() {
 		e := &fakeEngine{write: func(descs []pktio.Desc, _ []pktio.Completion) (int, int) { return len(descs), 0 }}
 		q := fakeTx(t, e, TxConfig{Ring: burst})
+		q.layer2 = c.layer2()
 		q.fit(&PortConfig{TxOffloads: everyTx})
 		m := c.mbuf(t, pool)
 		wantNoAllocs(t, "tx "+c.name, 20, func() {

@@ -123,19 +123,23 @@ func TestDeleteFoundByBursts(t *testing.T) {
 // TestDeleteUnderTraffic: with bursts and a flood running.
 func TestDeleteUnderTraffic(t *testing.T) {
 	eachEngine(t, func(t *testing.T, e Engine) {
-		p := startPort(t, Config{Engine: e, Queues: 3})
-		stop := p.hammer()
-		p.floodToTheEnd(flow(0, 100), flow(1, 100))
-		nettest.Eventually(t, wait, "traffic", func() bool { s := p.stats(); return s.IPackets > 50 && s.OPackets > 50 })
-		must(t, p.conn.Delete(p.index))
-		nettest.Eventually(t, wait, "the bursts to notice", func() bool { return p.Err() != nil })
-		sent, got := stop()
-		wantIs(t, p.Err(), ErrGone)
-		if s := p.stats(); s.IPackets != got || s.OPackets+s.OErrors != sent || s.IErrors != 0 {
-			t.Errorf("%d packets taken, %d given; statistics are %+v", sent, got, s)
-		}
-		must(t, p.Close())
+		testDeleteUnderTraffic(t, Config{Engine: e, Queues: 3})
 	})
+}
+
+func testDeleteUnderTraffic(t *testing.T, cfg Config) {
+	p := startPort(t, cfg)
+	stop := p.hammer()
+	p.floodToTheEnd(p.flow(0, 100), p.flow(1, 100))
+	nettest.Eventually(t, wait, "traffic", func() bool { s := p.stats(); return s.IPackets > 50 && s.OPackets > 50 })
+	must(t, p.conn.Delete(p.index))
+	nettest.Eventually(t, wait, "the bursts to notice", func() bool { return p.Err() != nil })
+	sent, got := stop()
+	wantIs(t, p.Err(), ErrGone)
+	if s := p.stats(); s.IPackets != got || s.OPackets+s.OErrors != sent || s.IErrors != 0 {
+		t.Errorf("%d packets taken, %d given; statistics are %+v", sent, got, s)
+	}
+	must(t, p.Close())
 }
 
 // TestNamespaceGone: an interface goes with the namespace that it was moved to.

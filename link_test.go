@@ -202,6 +202,9 @@ func (p *port) longest(mtu int) {
 	p.t.Helper()
 	p.capturer()
 	f := frame(mtu+14, mtu)
+	if p.layer2().isTUN() {
+		f = ipPacket(mtu%2 == 0, mtu, mtu)
+	}
 	p.send(0, f)
 	if err := sameBytes(p.captured(1)[0], f); err != nil {
 		p.t.Fatalf("MTU %d: sent: %v", mtu, err)

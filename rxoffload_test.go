@@ -6,6 +6,7 @@ package rtap
 
 import (
 	"bytes"
+	"encoding/binary"
 	"testing"
 
 	"github.com/rtap-project/rtap/internal/pktio"
@@ -36,12 +37,19 @@ func deliver(q *RxQueue, i int, hdr *vnethdr.Header, frame []byte) pktio.Complet
 // hands over with hdr: nil if it is counted as an error. The caller frees it.
 func fakeReceive(t *testing.T, pool *mbuf.Pool, c PortConfig, hdr vnethdr.Header, frame []byte) *mbuf.Mbuf {
 	t.Helper()
+	return fakeReceiveFrom(t, ethernet, pool, c, hdr, frame)
+}
+
+// fakeReceiveFrom is fakeReceive of a port whose packets have that layer 2.
+func fakeReceiveFrom(t *testing.T, l2 *layer2, pool *mbuf.Pool, c PortConfig, hdr vnethdr.Header, frame []byte) *mbuf.Mbuf {
+	t.Helper()
 	var q *RxQueue
 	e := &fakeEngine{read: func(_ []pktio.Desc, done []pktio.Completion) int {
 		done[0] = deliver(q, 0, &hdr, frame)
 		return 1
 	}}
 	q = fakeRx(t, e, RxConfig{Memory: pool, Ring: 1}, 9000)
+	q.layer2 = l2
 	d := &Device{conf: c}
 	must(t, q.fit(d.rxShape(9000)))
 	var bufs [1]*mbuf.Mbuf
@@ -192,6 +200,67 @@ func TestRxDescribe(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// bare is the same without the Ethernet header, as a TUN's packets are. It is false where there is no such case.
+func (c rxCase) bare() (rxCase, bool) {
+	if typ := binary.BigEndian.Uint16(c.frame[12:]); typ != 0x0800 && typ != 0x86dd {
+		return c, false
+	}
+	c.frame, c.hdr = c.frame[14:], minus14(c.hdr)
+	c.ptype &^= mbuf.PTypeL2Mask
+	if !c.refused {
+		c.lengths = bareLengths(c.lengths)
+	}
+	return c, true
+}
+
+// minus14 is the kernel's header for a packet without an Ethernet header.
+func minus14(h vnethdr.Header) vnethdr.Header {
+	for _, at := range []*uint16{&h.HdrLen, &h.CsumStart, &h.OuterTransport, &h.InnerNetwork} {
+		if *at != 0 {
+			*at -= 14
+		}
+	}
+	return h
+}
+
+func bareLengths(l mbuf.Lengths) mbuf.Lengths {
+	if l.OuterL3 != 0 {
+		l.OuterL2 -= 14
+	} else {
+		l.L2 -= 14
+	}
+	return l
+}
+
+// TestTUNDescribe is TestRxDescribe for packets without an Ethernet header.
+func TestTUNDescribe(t *testing.T) {
+	cases := 0
+	for _, cfg := range []mbuf.Config{{DataRoom: 9200}, {DataRoom: minDataRoom, Headroom: -1}} {
+		cfg.Name, cfg.Count = "describe", 4096
+		pool := newPool(t, cfg)
+		for _, c := range rxCases() {
+			c, ok := c.bare()
+			if !ok {
+				continue
+			}
+			cases++
+			t.Run(c.name, func(t *testing.T) {
+				m := fakeReceiveFrom(t, noLayer2, pool, PortConfig{RxOffloads: c.offloads}, c.hdr, c.frame)
+				defer m.Free()
+				if c.refused != (m == nil) {
+					t.Fatalf("refused: %v, want %v", m == nil, c.refused)
+				}
+				if m != nil {
+					c.check(t, m)
+				}
+			})
+		}
+	}
+	if cases < 30 {
+		t.Errorf("only %d cases", cases)
 	}
 }
 

@@ -49,7 +49,7 @@ func (p *port) traffic(want []QueueStats) {
 	p.t.Helper()
 	for i := range p.queues() {
 		for n := range i + 2 {
-			f := flow(i, 100+10*n+i)
+			f := p.flow(i, 100+10*n+i)
 			p.send(i, f, f)
 			p.inject(f)
 			if got := p.receive(1)[0].queue; got != i && p.queues() > 1 {

@@ -20,7 +20,7 @@ const everyTx = TxOffloadVLANInsert | TxOffloadQinQInsert | TxOffloadIPv4Cksum |
 
 // txWire is what a queue tells the engine to write for m: nothing if it refuses m. The
 // engine moves no bytes, so the pieces are found by where they are.
-func txWire(t *testing.T, c PortConfig, m *mbuf.Mbuf) (hdr vnethdr.Header, data []byte, ok bool) {
+func txWire(t *testing.T, l2 *layer2, c PortConfig, m *mbuf.Mbuf) (hdr vnethdr.Header, data []byte, ok bool) {
 	t.Helper()
 	var q *TxQueue
 	e := &fakeEngine{write: func(descs []pktio.Desc, _ []pktio.Completion) (int, int) {
@@ -44,6 +44,7 @@ func txWire(t *testing.T, c PortConfig, m *mbuf.Mbuf) (hdr vnethdr.Header, data 
 		return 1, 0
 	}}
 	q = fakeTx(t, e, TxConfig{Ring: 1})
+	q.layer2 = l2
 	q.fit(&c)
 	if n := q.Burst([]*mbuf.Mbuf{m}); n != 1 {
 		t.Fatalf("Burst took %d", n)
@@ -81,6 +82,7 @@ type txCase struct {
 	hdr     vnethdr.Header
 	data    []byte // nil: the frame as it was
 	refused bool
+	bare    bool // the packet is sent without its Ethernet header
 }
 
 func plus(h vnethdr.Header, start int) vnethdr.Header {
@@ -202,6 +204,18 @@ func txCases() []txCase {
 	}
 }
 
+// allTxCases has each case also for a TUN, if it is one there.
+func allTxCases() []txCase {
+	cases := txCases()
+	for _, c := range cases {
+		if c, ok := c.withoutEther(); ok {
+			c.name = "TUN " + c.name
+			cases = append(cases, c)
+		}
+	}
+	return cases
+}
+
 // TestTxRequest: what a packet asks for is what the kernel is told, or the packet is
 // refused, however it lies in mbufs.
 func TestTxRequest(t *testing.T) {
@@ -217,7 +231,7 @@ func TestTxRequest(t *testing.T) {
 	} {
 		shape.cfg.Name, shape.cfg.Count = "request", 64
 		pool := newPool(t, shape.cfg)
-		for _, c := range txCases() {
+		for _, c := range allTxCases() {
 			t.Run(shape.name+"/"+c.name, func(t *testing.T) {
 				m := c.mbuf(t, pool)
 				before := m.AppendTo(nil)
@@ -246,7 +260,31 @@ func (c *txCase) mbuf(t *testing.T, pool *mbuf.Pool) *mbuf.Mbuf {
 	if c.edit != nil {
 		c.edit(m)
 	}
+	if c.bare {
+		m.Adj(14)
+		m.SetLengths(bareLengths(m.Lengths()))
+	}
 	return m
+}
+
+func (c *txCase) layer2() *layer2 {
+	if c.bare {
+		return noLayer2
+	}
+	return ethernet
+}
+
+// withoutEther is the same without the Ethernet header, as a TUN's packets are. It is false where there is no such
+// case.
+func (c txCase) withoutEther() (txCase, bool) {
+	if c.name == "L2 too short" || !c.refused && (c.flags&(mbuf.TxVLAN|mbuf.TxQinQ) != 0 || len(c.spec.tags) > 0) {
+		return c, false
+	}
+	c.bare, c.hdr = true, minus14(c.hdr)
+	if c.data != nil {
+		c.data = c.data[14:]
+	}
+	return c, true
 }
 
 func (c *txCase) check(t *testing.T, m *mbuf.Mbuf, before []byte) {
@@ -256,7 +294,7 @@ func (c *txCase) check(t *testing.T, m *mbuf.Mbuf, before []byte) {
 		only = everyTx
 	}
 	conf := PortConfig{TxOffloads: only, RxOffloads: RxOffloadTCPLRO | RxOffloadTunnelLRO}
-	hdr, data, ok := txWire(t, conf, m)
+	hdr, data, ok := txWire(t, c.layer2(), conf, m)
 	if ok == c.refused {
 		t.Fatalf("refused: %v, want %v", !ok, c.refused)
 	}
@@ -279,9 +317,10 @@ func (c *txCase) check(t *testing.T, m *mbuf.Mbuf, before []byte) {
 // completed, refuses what Burst refuses, and says which packet and why.
 func TestPrepare(t *testing.T) {
 	pool := newPool(t, mbuf.Config{Name: "prepare", Count: 64, DataRoom: 4000})
-	for _, c := range txCases() {
+	for _, c := range allTxCases() {
 		t.Run(c.name, func(t *testing.T) {
 			q := fakeTx(t, &fakeEngine{}, TxConfig{Ring: 1})
+			q.layer2 = c.layer2()
 			only := c.only
 			if only == 0 {
 				only = everyTx
@@ -291,7 +330,7 @@ func TestPrepare(t *testing.T) {
 			defer mbuf.FreeBulk([]*mbuf.Mbuf{plain, m})
 			want := m.AppendTo(nil)
 			if asks := m.OlFlags & (mbuf.TxL4Mask | txSeg); asks != 0 && !c.refused {
-				binary.BigEndian.PutUint16(m.Bytes()[c.spec.cksumAt():], 0x1234)
+				binary.BigEndian.PutUint16(m.Bytes()[c.spec.cksumAt()-14+c.layer2().header:], 0x1234)
 			}
 			n, err := q.Prepare([]*mbuf.Mbuf{plain, m, plain})
 			if c.refused {
@@ -360,7 +399,7 @@ func TestTxOuterUDP(t *testing.T) {
 				if flags&mbuf.TxVLAN != 0 {
 					want.tags, tags, m.VlanTCI = []uint32{0x8100<<16 | 7}, 4, 7
 				}
-				hdr, data, ok := txWire(t, PortConfig{TxOffloads: everyTx}, m)
+				hdr, data, ok := txWire(t, ethernet, PortConfig{TxOffloads: everyTx}, m)
 				if !ok {
 					t.Fatal("refused")
 				}

@@ -67,8 +67,8 @@ var (
 var rxXStats = slices.Concat(
 	rxSizes[:sizesOfC],
 	[]xstat[rxView]{
-		rxAt("broadcast_packets", "packets to the broadcast address", cntBroadcast),
-		rxAt("multicast_packets", "packets to other group addresses", cntMulticast),
+		rxAt("broadcast_packets", "packets to the broadcast address; of a TUN none", cntBroadcast),
+		rxAt("multicast_packets", "packets to other group addresses; of a TUN, which has no MAC addresses, none", cntMulticast),
 		{"unicast_packets", "all other packets", func(v *rxView) uint64 { return v.unicast() }},
 		rxAt("lro_packets", "packets that are several in one (RxLRO)", cntLarge),
 		rxAt("checksum_good", "packets whose layer-4 checksum the kernel knows to be right", cntL4+cksumGood),
@@ -106,8 +106,8 @@ var rxXStats = slices.Concat(
 var txXStats = slices.Concat(
 	txSizes[:sizesOfC],
 	[]xstat[txView]{
-		txAt("broadcast_packets", "packets to the broadcast address", cntBroadcast),
-		txAt("multicast_packets", "packets to other group addresses", cntMulticast),
+		txAt("broadcast_packets", "packets to the broadcast address; of a TUN none", cntBroadcast),
+		txAt("multicast_packets", "packets to other group addresses; of a TUN, which has no MAC addresses, none", cntMulticast),
 		{"unicast_packets", "all other packets", func(v *txView) uint64 { return v.unicast() }},
 		txAt("tso_packets", "packets that asked for segmentation (TSO, USO)", cntLarge),
 		txAt("checksum_offload", "packets that asked for a checksum of any layer; segmentation implies one", cntCksum),
