@@ -10,6 +10,7 @@ require (
 )
 
 require (
+	github.com/rtap-project/rtap/adapters/wireguard v0.0.0-00010101000000-000000000000
 	github.com/vishvananda/netns v0.0.5 // indirect
 	golang.org/x/crypto v0.37.0 // indirect
 	golang.org/x/net v0.39.0 // indirect
@@ -17,3 +18,5 @@ require (
 )
 
 replace github.com/rtap-project/rtap => ../
+
+replace github.com/rtap-project/rtap/adapters/wireguard => ../adapters/wireguard

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
+package wireguard
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+
+	"golang.zx2c4.com/wireguard/conn"
+	"golang.zx2c4.com/wireguard/tun"
+
+	"github.com/rtap-project/rtap"
+)
+
+const (
+	// batch is how many packets wireguard-go reads or writes at once.
+	batch = conn.IdealBatchSize
+	// Memory for packets to be written: several batches of wireguard-go's, of which one is written at a time. A packet
+	// of more than writeRoom bytes takes several mbufs, at most maxPieces.
+	writeRoom = 2048
+	maxPieces = (1<<16 + writeRoom - 1) / writeRoom
+	writeBufs = 2*batch + maxPieces
+)
+
+// wanted are the offloads that are taken if the kernel has them.
+const (
+	wantedRx = rtap.RxOffloadTCPCksum | rtap.RxOffloadUDPCksum | rtap.RxOffloadTCPLRO | rtap.RxOffloadUDPLRO |
+		rtap.RxOffloadTunnelLRO
+	wantedTx = rtap.TxOffloadTCPCksum | rtap.TxOffloadUDPCksum | rtap.TxOffloadTCPTSO | rtap.TxOffloadUDPTSO
+)
+
+// Device is a tun.Device over a port of rtap's, in TUN mode. Its methods may be called by any goroutine.
+type Device struct {
+	port    *rtap.Device
+	reader  reader
+	writer  writer
+	events  events
+	closing atomic.Bool
+	once    sync.Once
+	err     error // of Close
+}
+
+var _ tun.Device = (*Device)(nil)
+
+// CreateTUN creates a TUN interface of that name ("%d" in it is replaced by the kernel, and "" stands for "tun%d"), down,
+// with that MTU in bytes. It stands in for tun.CreateTUN.
+func CreateTUN(name string, mtu int) (tun.Device, error) {
+	d, err := New(rtap.Config{Name: cmp.Or(name, "tun%d"), MTU: mtu})
+	if err != nil {
+		return nil, err // not a nil *Device
+	}
+	return d, nil
+}
+
+// New opens the port that cfg describes, for a program that wants more than a name and an MTU: another network
+// namespace, the choice of engine, a file prefix for others to watch it. Mode is ModeTUN, and Queues 1, whatever
+// cfg says: wireguard-go reads from one goroutine. Offloads and memory are the device's own choice.
+//
+// The interface is down, as tun.CreateTUN leaves it: wireguard-go's device.Device goes up with it.
+func New(cfg rtap.Config) (*Device, error) {
+	cfg.Mode, cfg.Queues, cfg.NoLinkUp = rtap.ModeTUN, 1, true
+	port, err := rtap.Open(cfg)
+	if err != nil {
+		return nil, err
+	}
+	d := &Device{port: port}
+	d.events.init()
+	if err := d.start(cfg); err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	return d, nil
+}
+
+func (d *Device) start(cfg rtap.Config) error {
+	info := d.port.Info()
+	err := d.port.Configure(rtap.PortConfig{RxQueues: 1, TxQueues: 1, RxOffloads: wantedRx & info.RxOffloads, TxOffloads: wantedTx & info.TxOffloads})
+	if err != nil {
+		return err
+	}
+	if err := d.port.SetupRxQueue(0, rtap.RxConfig{Ring: cmp.Or(cfg.RxRing, batch), Memory: cfg.Memory}); err != nil {
+		return err
+	}
+	d.reader.queue = d.port.RxQueue(0)
+	if err := d.writer.open(d.port, cmp.Or(cfg.TxRing, batch), info.TxOffloads); err != nil {
+		return err
+	}
+	if err := d.port.Start(); err != nil {
+		return err
+	}
+	return d.events.open(d.port)
+}
+
+// Port is what the device is made of, for statistics, telemetry and events. It is the device's to stop and close.
+func (d *Device) Port() *rtap.Device { return d.port }
+
+// File is nil, on which methods of os.File return os.ErrInvalid: the queue's descriptor is the port's alone, as whoever
+// reads from it takes packets away. wireguard-go needs File in its command alone, to hand the interface on to a process in
+// the background.
+func (d *Device) File() *os.File { return nil }
+
+// MTU is the interface's, in bytes.
+func (d *Device) MTU() (int, error) {
+	link, err := d.port.Link()
+	return link.MTU, err
+}
+
+// Name is the interface's present name.
+func (d *Device) Name() (string, error) {
+	link, err := d.port.Link()
+	return link.Name, err
+}
+
+// BatchSize is how many packets Read and Write move at once: 128, conn.IdealBatchSize.
+func (d *Device) BatchSize() int { return batch }
+
+// Close removes the interface, unless it is persistent. A Read that waits returns os.ErrClosed, and the channel
+// of Events is closed. Closing again does nothing and returns the same.
+func (d *Device) Close() error {
+	d.once.Do(func() {
+		d.closing.Store(true)
+		d.events.close()
+		err := d.port.Stop() // Read and Write return from now on
+		d.reader.close()
+		d.err = errors.Join(err, d.port.Close(), d.writer.close())
+	})
+	return d.err
+}
+
+// closed is what Read and Write return when the port gives nothing more.
+func closed(port *rtap.Device) error {
+	if err := port.Err(); errors.Is(err, rtap.ErrGone) {
+		return fmt.Errorf("%w: %w", os.ErrClosed, err)
+	}
+	return os.ErrClosed
+}
