@@ -1,0 +1,333 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
+package wireguard_test
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.zx2c4.com/wireguard/device"
+	"golang.zx2c4.com/wireguard/tun"
+
+	"github.com/rtap-project/rtap/adapters/wireguard"
+	"github.com/rtap-project/rtap/adapters/wireguard/wgtest"
+	"github.com/rtap-project/rtap/internal/netns"
+	"github.com/rtap-project/rtap/internal/nettest"
+	"github.com/rtap-project/rtap/internal/rtnl"
+	"github.com/rtap-project/rtap/internal/traffic"
+)
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// tunnel is two of wireguard-go's devices, each in a namespace of the test's own.
+type tunnel struct {
+	*wgtest.Pair
+	t     *testing.T
+	conn  [2]*rtnl.Conn
+	index [2]int // of the TUN interfaces
+}
+
+type create func(name string, mtu int) (tun.Device, error)
+
+// connect makes a tunnel whose ends are of these kinds.
+func connect(t *testing.T, ends [2]create) *tunnel {
+	t.Helper()
+	nettest.NeedTun(t)
+	ns := [2]*netns.NS{nettest.NS(t), nettest.NS(t)}
+	var over atomic.Bool
+	log := &device.Logger{Verbosef: device.DiscardLogf, Errorf: func(format string, args ...any) {
+		if !over.Load() { // a device that ends by itself may have something to say later
+			t.Logf(format, args...)
+		}
+	}}
+	i := -1
+	pair, err := wgtest.Connect(ns, func(name string, mtu int) (tun.Device, error) { i++; return ends[i](name, mtu) }, log)
+	must(t, err)
+	w := &tunnel{Pair: pair, t: t}
+	t.Cleanup(func() {
+		over.Store(true)
+		if err := pair.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	for i, e := range pair.Ends {
+		w.conn[i] = nettest.Conn(t, e.NS)
+		link, err := w.conn[i].LinkByName(wgtest.Name)
+		must(t, err)
+		w.index[i] = link.Index
+	}
+	return w
+}
+
+var ours = [2]create{wireguard.CreateTUN, wireguard.CreateTUN}
+
+func (w *tunnel) context() context.Context {
+	ctx, cancel := context.WithTimeout(w.t.Context(), nettest.Bound(60*time.Second))
+	w.t.Cleanup(cancel)
+	return ctx
+}
+
+// inner is an address in the tunnel.
+func (w *tunnel) inner(end int, v6 bool) netip.Addr {
+	if v6 {
+		return w.Ends[end].Inner6.Addr()
+	}
+	return w.Ends[end].Inner4.Addr()
+}
+
+// reach waits until pings get through, both ways and with both versions of IP: the first makes the handshake.
+func (w *tunnel) reach() { w.t.Helper(); w.reachFrom(0) }
+
+// reachFrom says who pings first. The end that has lost its keys must: the other one tries them for 15 seconds.
+func (w *tunnel) reachFrom(first int) {
+	w.t.Helper()
+	ctx := w.context()
+	for _, from := range []int{first, 1 - first} {
+		for _, v6 := range []bool{false, true} {
+			nettest.Eventually(w.t, 20*time.Second, "an answer to a ping", func() bool {
+				r, err := traffic.Ping(ctx, traffic.PingConfig{NS: w.Ends[from].NS, Dst: w.inner(1-from, v6), Timeout: 200 * time.Millisecond})
+				return err == nil && r.Lost() == 0
+			})
+		}
+	}
+}
+
+// transfer sends TCP both ways, with both versions, and compares what arrives.
+func (w *tunnel) transfer(bytes int64) {
+	w.t.Helper()
+	for from := range 2 {
+		for _, v6 := range []bool{false, true} {
+			_, err := traffic.TCP(w.context(), traffic.TCPConfig{Client: w.Ends[from].NS, Server: w.Ends[1-from].NS,
+				Addr: netip.AddrPortFrom(w.inner(1-from, v6), 0), Bytes: bytes, Hash: true})
+			must(w.t, err)
+		}
+	}
+}
+
+// datagrams sends UDP both ways, with both versions; none may be lost, as only few are under way.
+func (w *tunnel) datagrams(cfg traffic.UDPConfig) {
+	w.t.Helper()
+	for from := range 2 {
+		for _, v6 := range []bool{false, true} {
+			cfg.Client, cfg.Server = w.Ends[from].NS, w.Ends[1-from].NS
+			cfg.Addr = netip.AddrPortFrom(w.inner(1-from, v6), 0)
+			r, err := traffic.UDP(w.context(), cfg)
+			must(w.t, err)
+			if r.Received != r.Sent || r.Corrupt+r.Duplicates+r.Reordered != 0 {
+				w.t.Errorf("v6=%v, %+v: %+v", v6, cfg, r)
+			}
+		}
+	}
+}
+
+// TestTunnel: handshake, pings, TCP and UDP both ways, with IPv4 and IPv6, and nothing that arrives is damaged; also where
+// the other end is wireguard-go's own.
+func TestTunnel(t *testing.T) {
+	for name, ends := range map[string][2]create{"rtap": ours, "to wireguard-go's": {wireguard.CreateTUN, tun.CreateTUN}} {
+		t.Run(name, func(t *testing.T) {
+			w := connect(t, ends)
+			w.reach()
+			w.transfer(20 << 20)
+			for _, size := range []int{8, 100, 1372} {
+				w.datagrams(traffic.UDPConfig{Count: 400, SizeBytes: size})
+			}
+			w.datagrams(traffic.UDPConfig{Count: 640, SizeBytes: 1000, Segments: 32, Tail: 500, Window: 64, GRO: true})
+			w.datagrams(traffic.UDPConfig{Count: 20, SizeBytes: 20000, Window: 1}) // fragments
+			for _, e := range w.Ends {
+				c, err := traffic.ReadCounters(e.NS)
+				must(t, err)
+				if c.TCPInErrs+c.TCPInCsumErrors+c.UDPInCsumErrors+c.ICMPInCsumErrors+c.IPInHdrErrors+c.IPInTruncatedPkts != 0 {
+					t.Errorf("%+v", c)
+				}
+			}
+		})
+	}
+}
+
+// TestVXLAN: a network over the tunnel, whose packets the kernel may leave large.
+func TestVXLAN(t *testing.T) {
+	for name, ends := range map[string][2]create{"rtap": ours, "to wireguard-go's": {wireguard.CreateTUN, tun.CreateTUN}} {
+		for _, checksum := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s checksum=%v", name, checksum), func(t *testing.T) {
+				w := connect(t, ends)
+				w.reach()
+				over := [2]netip.Prefix{netip.MustParsePrefix("10.8.0.1/24"), netip.MustParsePrefix("10.8.0.2/24")}
+				for i, e := range w.Ends {
+					index, err := traffic.AddVXLAN(e.NS, w.index[i], "vxlan0", 7, w.inner(i, false), w.inner(1-i, false), checksum)
+					nettest.NeedProbe(t, "VXLAN", func() error { return err })
+					must(t, w.conn[i].SetMTU(index, device.DefaultMTU-50))
+					must(t, w.conn[i].AddAddr(index, over[i]))
+				}
+				for from := range 2 {
+					_, err := traffic.TCP(w.context(), traffic.TCPConfig{Client: w.Ends[from].NS, Server: w.Ends[1-from].NS,
+						Addr: netip.AddrPortFrom(over[1-from].Addr(), 0), Bytes: 10 << 20, Hash: true})
+					must(t, err)
+				}
+				for _, e := range w.Ends {
+					c, err := traffic.ReadCounters(e.NS)
+					must(t, err)
+					if c.TCPInCsumErrors+c.UDPInCsumErrors+c.IPInHdrErrors != 0 {
+						t.Errorf("%+v", c)
+					}
+				}
+			})
+		}
+	}
+}
+
+// TestMTU: it changes while TCP flows, which goes on with packets of the new size.
+func TestMTU(t *testing.T) {
+	w := connect(t, ours)
+	w.reach()
+	done := make(chan error, 1)
+	var info traffic.TCPInfo
+	go func() {
+		_, err := traffic.TCP(w.context(), traffic.TCPConfig{Client: w.Ends[0].NS, Server: w.Ends[1].NS,
+			Addr: netip.AddrPortFrom(w.inner(1, false), 0), Duration: time.Second, Sender: &info})
+		done <- err
+	}()
+	for _, mtu := range []int{1280, 1420, 1300} {
+		for i := range w.Ends {
+			before, err := w.conn[i].Link(w.index[i])
+			must(t, err)
+			must(t, w.conn[i].SetMTU(w.index[i], mtu))
+			// Something went through with it.
+			nettest.Eventually(t, 20*time.Second, "packets", func() bool {
+				now, err := w.conn[i].Link(w.index[i])
+				return err == nil && now.Stats.RxPackets > before.Stats.RxPackets+10
+			})
+			if got, err := w.Ends[i].Tun.MTU(); got != mtu || err != nil {
+				t.Errorf("MTU %d, %v, want %d", got, err, mtu)
+			}
+		}
+	}
+	must(t, <-done)
+	if info.PathMTU != 1300 {
+		t.Errorf("%+v", info)
+	}
+	w.transfer(1 << 20)
+	for i := range w.Ends {
+		outer, err := w.conn[i].LinkByName(wgtest.Outer)
+		must(t, err)
+		must(t, w.conn[i].SetMTU(outer.Index, 9200))
+		must(t, w.conn[i].SetMTU(w.index[i], 9000))
+	}
+	w.datagrams(traffic.UDPConfig{Count: 40, SizeBytes: 8900, Window: 4})
+}
+
+// get reads a line of what a device says of its peer.
+func get(t *testing.T, e *wgtest.End, key string) string {
+	t.Helper()
+	text, err := e.Device.IpcGet()
+	must(t, err)
+	for line := range strings.Lines(text) {
+		if v, ok := strings.CutPrefix(strings.TrimSpace(line), key+"="); ok {
+			return v
+		}
+	}
+	return ""
+}
+
+// TestRoaming: one end's address outside changes, and its version of IP; the other end follows as soon as it hears of it.
+func TestRoaming(t *testing.T) {
+	w := connect(t, ours)
+	w.reach()
+	a, b := w.Ends[0], w.Ends[1]
+	outer, err := w.conn[0].LinkByName(wgtest.Outer)
+	must(t, err)
+	other := netip.MustParsePrefix("192.0.2.101/24")
+	for _, step := range []struct {
+		name string
+		once func()
+		// again is done before each ping: an end that hears from the other one answers to where that came from.
+		again func()
+		want  string
+	}{
+		{"at first", nil, nil, "192.0.2.1:51820"},
+		{"another port", func() { must(t, a.Device.IpcSet("listen_port=51821\n")) }, nil, "192.0.2.1:51821"},
+		{"another address", func() {
+			must(t, w.conn[0].Delete(outer.Index))
+			indexA, indexB, err := traffic.AddVeth(a.NS, wgtest.Outer, b.NS, wgtest.Outer)
+			must(t, err)
+			must(t, w.conn[0].AddAddr(indexA, other))
+			must(t, w.conn[0].AddAddr(indexA, a.Outer6))
+			must(t, w.conn[1].AddAddr(indexB, b.Outer4))
+			must(t, w.conn[1].AddAddr(indexB, b.Outer6))
+			must(t, a.Device.IpcSet("listen_port=51822\n"))
+		}, nil, "192.0.2.101:51822"},
+		{"IPv6", nil, func() {
+			must(t, a.Device.IpcSet(fmt.Sprintf("public_key=%s\nendpoint=[%s]:%d\n", b.PublicKey(), b.Outer6.Addr(), wgtest.Port)))
+		}, "[fd00::1]:51822"},
+	} {
+		if step.once != nil {
+			step.once()
+		}
+		nettest.Eventually(t, 20*time.Second, step.name+": an answer, to "+step.want, func() bool {
+			if step.again != nil {
+				step.again()
+			}
+			r, err := traffic.Ping(w.context(), traffic.PingConfig{NS: a.NS, Dst: w.inner(1, false), Timeout: 200 * time.Millisecond})
+			return err == nil && r.Lost() == 0 && get(t, b, "endpoint") == step.want
+		})
+		w.transfer(1 << 20)
+	}
+}
+
+// TestDownUp: the interface goes down, and wireguard-go with it; likewise up. A device of wireguard-go's that is
+// brought down by itself comes up again, too.
+func TestDownUp(t *testing.T) {
+	w := connect(t, ours)
+	w.reach()
+	answers := func(want bool) {
+		t.Helper()
+		nettest.Eventually(t, 10*time.Second, fmt.Sprintf("pings answered: %v", want), func() bool {
+			r, _ := traffic.Ping(w.context(), traffic.PingConfig{NS: w.Ends[0].NS, Dst: w.inner(1, false), Timeout: 50 * time.Millisecond})
+			return (r.Lost() == 0) == want
+		})
+	}
+	must(t, w.conn[1].SetDown(w.index[1]))
+	answers(false)
+	must(t, w.conn[1].SetUp(w.index[1]))
+	must(t, w.conn[1].AddAddr(w.index[1], w.Ends[1].Inner6)) // which the kernel took away
+	w.reachFrom(1)
+	must(t, w.Ends[1].Device.Down())
+	answers(false)
+	must(t, w.Ends[1].Device.Up())
+	w.reachFrom(1)
+	w.transfer(1 << 20)
+}
+
+// TestDeleted: wireguard-go's device ends when its interface is deleted under traffic.
+func TestDeleted(t *testing.T) {
+	w := connect(t, ours)
+	w.reach()
+	ctx, cancel := context.WithCancel(w.context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		traffic.UDP(ctx, traffic.UDPConfig{Client: w.Ends[0].NS, Server: w.Ends[1].NS, Addr: netip.AddrPortFrom(w.inner(1, false), 0), Count: 1 << 20,
+			Linger: 10 * time.Millisecond})
+	}()
+	nettest.Eventually(t, 10*time.Second, "packets", func() bool {
+		l, err := w.conn[1].Link(w.index[1])
+		return err == nil && l.Stats.RxPackets > 1000
+	})
+	must(t, w.conn[1].Delete(w.index[1]))
+	select {
+	case <-w.Ends[1].Device.Wait():
+	case <-time.After(nettest.Bound(10 * time.Second)):
+		t.Error("the device does not end")
+	}
+	cancel()
+	<-done
+}
