@@ -12,6 +12,7 @@ KERNELS   ?=
 BENCHTCP  ?=
 BENCHDPDK ?=
 BENCHNETSTACK ?=
+BENCHWIREGUARD ?=
 
 # Tests talk to the kernel: a result from the cache says nothing. Two packages at once: each has namespaces
 # of its own, but with more the waits that they bound would measure the machine's load.
@@ -26,7 +27,7 @@ OTHER = darwin/arm64 windows/amd64 freebsd/amd64
 
 # Modules of their own, for what needs more than the driver's dependencies: what the project delivers, and
 # what only measures and tests it.
-PARTS   = metrics cmd/rtap dpdk adapters/netstack
+PARTS   = metrics cmd/rtap dpdk adapters/netstack adapters/wireguard
 MODULES = $(PARTS) bench test/wire
 
 # The race detector has every process sleep for a second when it ends. Tests start hundreds.
@@ -36,7 +37,7 @@ STATICCHECK = .cache/bin/staticcheck
 BENCHSTAT   = .cache/bin/benchstat
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test race debug soak fuzz bench bench-tcp bench-dpdk bench-netstack benchstat lint fmt vet staticcheck cross \
+.PHONY: help build demo test race debug soak fuzz bench bench-tcp bench-dpdk bench-netstack bench-wireguard benchstat lint fmt vet staticcheck cross \
 	dpdk dpdk-compat test-dpdk test-kernels clean
 
 help: ## list the targets
@@ -87,6 +88,10 @@ bench-dpdk: dpdk ## the DPDK plugin beside net_tap, and beside Go (root, iperf3,
 bench-netstack: ## gVisor's stack over rtap and over fdbased, one TCP stream each way (root); see BENCHNETSTACK=-help
 	CGO_ENABLED=0 $(GO) build -C adapters/netstack -o $(CURDIR)/bin/bench-netstack ./bench
 	bin/bench-netstack $(BENCHNETSTACK)
+
+bench-wireguard: ## wireguard-go over rtap and over its own TUN device (root); see BENCHWIREGUARD=-help
+	CGO_ENABLED=0 $(GO) build -C bench -o $(CURDIR)/bin/bench-wireguard ./wireguard
+	bin/bench-wireguard $(BENCHWIREGUARD)
 
 benchstat: $(BENCHSTAT) ## build benchstat, to compare outputs of make bench
 	@echo $(BENCHSTAT)

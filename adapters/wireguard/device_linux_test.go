@@ -3,7 +3,6 @@
 package wireguard
 
 import (
-	"context"
 	"errors"
 	"net/netip"
 	"os"
@@ -28,13 +27,6 @@ func must(t testing.TB, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-}
-
-// bounded ends with the test, or after a while.
-func bounded(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), nettest.Bound(30*time.Second))
-	t.Cleanup(cancel)
-	return ctx
 }
 
 // opened is a device in a namespace of its own, in which the kernel sends nothing of its own accord.

@@ -53,11 +53,11 @@ func udp(_ context.Context, from, to *netns.NS, dst netip.Addr, o *options) (int
 
 // flow is the two ends of the datagrams' way.
 type flow struct {
-	r, s, size    int
-	window        int64 // datagrams under way at most; 0: any number
-	sent, arrived atomic.Int64
-	ended         atomic.Bool
-	room          chan struct{} // something has arrived
+	r, s, size int
+	window     int64 // datagrams under way at most; 0: any number
+	arrived    atomic.Int64
+	ended      atomic.Bool
+	room       chan struct{} // something has arrived
 }
 
 // patience is for how long nothing arrives before what is under way is given up.
