@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"reflect"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -72,6 +73,10 @@ func (c *Config) check() error {
 		return fmt.Errorf("%w: %s is %v: want %s", errConfig, field, value, want)
 	}
 	switch {
+	case c.Device != nil && !reflect.ValueOf(c.Port).IsZero():
+		return bad("Port", "set", "its zero value beside a Device")
+	case c.Port.Mode == rtap.ModeTUN && c.LinkAddress != "":
+		return bad("LinkAddress", fmt.Sprintf("%x", string(c.LinkAddress)), "none on a TUN")
 	case c.Port.Memory != nil:
 		return bad("Port.Memory", "set", "nil, the endpoint has its own")
 	case c.Port.RxOffloads|c.Port.TxOffloads != 0:

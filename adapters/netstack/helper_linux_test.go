@@ -15,6 +15,7 @@ import (
 	"github.com/rtap-project/rtap/adapters/netstack/internal/rig"
 	"github.com/rtap-project/rtap/internal/netns"
 	"github.com/rtap-project/rtap/internal/nettest"
+	"github.com/rtap-project/rtap/internal/traffic"
 )
 
 // Each reference of gVisor's is watched, from before the first is made.
@@ -82,6 +83,12 @@ func newPairIn(t testing.TB, ns *netns.NS, cfg Config) *pair {
 	}
 	t.Cleanup(p.close)
 	must(t, rig.RaiseKernel(ns, p.ep.Device().Name(), true))
+	// The kernel's route to an IPv6 address of its own is made by a worker, later (addrconf_dad_work in net/ipv6/addrconf.c).
+	nettest.Eventually(t, wait, "an answer by IPv6", func() bool {
+		res, err := traffic.Ping(p.context(wait), traffic.PingConfig{NS: ns, Dst: rig.Stack[6], Timeout: 50 * time.Millisecond})
+		must(t, err)
+		return res.Lost() == 0
+	})
 	return p
 }
 
