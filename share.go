@@ -24,6 +24,7 @@ type Shared struct {
 	Name    string     `json:"name"`  // of the interface, for messages
 	Index   int        `json:"index"` // likewise
 	Port    uint16     `json:"port"`  // Config.Port
+	Mode    Mode       `json:"mode"`  // Config.Mode
 	Conf    PortConfig `json:"conf"`
 	MTU     int        `json:"mtu"`     // bytes, that the slots must take
 	RxRings []int      `json:"rx_ring"` // of each queue
@@ -73,7 +74,7 @@ func (d *Device) share() (s Shared, fds []int, err error) {
 	if err != nil {
 		return s, nil, err
 	}
-	s = Shared{Name: d.name, Index: d.index, Port: d.cfg.Port, Conf: d.conf, MTU: link.MTU}
+	s = Shared{Name: d.name, Index: d.index, Port: d.cfg.Port, Mode: d.mode, Conf: d.conf, MTU: link.MTU}
 	from := []int{d.area.memory.FD()}
 	for _, p := range d.pairs {
 		s.RxRings, s.TxRings, from = append(s.RxRings, p.rx.depth), append(s.TxRings, len(p.tx.descs)), append(from, p.tap.FD())
@@ -102,7 +103,7 @@ func OpenShared(s Shared, fds []int, cfg SharedConfig) (*SharedQueues, error) {
 	if cfg.Engine == "" {
 		cfg.Engine = EngineAuto
 	}
-	d := &Device{cfg: Config{Port: s.Port, Engine: cfg.Engine, Log: cfg.Log}, name: s.Name, index: s.Index, conf: s.Conf, mtu: s.MTU}
+	d := &Device{cfg: Config{Port: s.Port, Engine: cfg.Engine, Log: cfg.Log}, name: s.Name, index: s.Index, mode: s.Mode, conf: s.Conf, mtu: s.MTU}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err := d.openShared(&s, fds, &cfg); err != nil {
@@ -162,6 +163,9 @@ func checkShared(s *Shared, fds int, cfg *SharedConfig) error {
 			checkRange("Shared.TxRings", s.TxRings[i], 1, MaxRingSize)); err != nil {
 			return err
 		}
+	}
+	if err := s.Mode.check(); err != nil {
+		return err
 	}
 	if cfg.Memory == nil {
 		return &ConfigError{"SharedConfig.Memory", "nil", "a function"}

@@ -78,8 +78,11 @@ func TestParamString(t *testing.T) {
 			t.Errorf("the shim's PARAM_STRING lacks %s", key)
 		}
 	}
-	if strings.Contains(shim, "queues=<") {
-		t.Error("the shim's PARAM_STRING has queues")
+	if strings.Contains(shim, "queues=<") || strings.Contains(shim, "mode=<") {
+		t.Error("the shim's PARAM_STRING has queues, or mode")
+	}
+	if _, err := parseArgs("net_rtap0", "mode=tun"); err == nil || !strings.Contains(err.Error(), "want tap") {
+		t.Errorf("mode=tun: %v", err)
 	}
 }
 
