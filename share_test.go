@@ -65,6 +65,23 @@ func TestShared(t *testing.T) {
 	})
 }
 
+// TestSharedTUN: who has the queues knows what the packets begin with.
+func TestSharedTUN(t *testing.T) {
+	pool := newPool(t, mbuf.Config{Name: "shared", Count: 64})
+	p := openPort(t, Config{Mode: ModeTUN, Shared: true})
+	p.setUp(1, RxConfig{Ring: 16})
+	q := p.shareHere(pool)
+	packet := ipPacket(false, 100, 1)
+	p.inject(packet)
+	bufs := make([]*mbuf.Mbuf, 4)
+	nettest.Eventually(t, wait, "the packet", func() bool { return q.RxQueue(0).Burst(bufs) == 1 })
+	if m := bufs[0]; m.PacketType != mbuf.PTypeL3IPv4|mbuf.PTypeL4UDP || !bytes.Equal(m.Bytes(), packet) {
+		t.Errorf("received %#x % x", m.PacketType, m.Bytes())
+	}
+	bufs[0].Free()
+	must(t, q.Close())
+}
+
 // elsewhere has queue i of q send and receive, and looks whether the port has counted it.
 func elsewhere(t *testing.T, p *port, q *SharedQueues, pool *mbuf.Pool, i int, rounds uint64) {
 	t.Helper()
