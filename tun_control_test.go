@@ -156,6 +156,7 @@ func TestTUNProcesses(t *testing.T) {
 			t.Fatalf("sent back % x, want % x", got, packet)
 		}
 	}
+	s.deafen()
 	must(t, s.SetMTU(MaxTunMTU)) // its slots are fitted first
 	long := ipPacket(false, MaxTunMTU, 2)
 	s.inject(long)

@@ -36,9 +36,13 @@ func TestTUNGigabyte(t *testing.T) {
 
 func TestTUNUSO(t *testing.T) { testUSO(t, relayConfig{mode: ModeTUN, rx: relayRx, tx: relayTx}) }
 
-func TestTUNECN(t *testing.T) { testECN(t, relayConfig{mode: ModeTUN, rx: relayRx, tx: relayTx}) }
+func TestTUNECN(t *testing.T) {
+	nettest.NeedFast(t)
+	testECN(t, relayConfig{mode: ModeTUN, rx: relayRx, tx: relayTx})
+}
 
 func TestTUNPathMTU(t *testing.T) {
+	nettest.NeedFast(t)
 	r := newRelay(t, relayConfig{mode: ModeTUN, rx: relayRx, tx: relayTx, hop: true})
 	for _, dst := range []netip.Addr{r.v4[1], r.v6[1]} {
 		testPathMTU(t, r, dst)
@@ -79,6 +83,16 @@ func TestTUNFrameSizes(t *testing.T) {
 				cfg.Memory = newPool(t, mbuf.Config{Name: "sizes", DataRoom: c.room, Count: 100 * (1 + 66000/c.room)})
 				testFrameSizes(t, cfg, v6)
 			})
+		}
+	}
+}
+
+// TestTUNBound: LRO frames are as large as the kernel makes them, or as was asked for: no room is left for a tag.
+func TestTUNBound(t *testing.T) {
+	for _, c := range []struct{ asked, want int }{{0, 65535}, {20000, 20000}, {MaxLROPktSize, 65535}} {
+		p := startPort(t, Config{Mode: ModeTUN, RxOffloads: relayRx | RxOffloadScatter, MaxLROPktSize: c.asked})
+		if got := p.Info().MaxLROPktSize; got != c.want {
+			t.Errorf("asked for %d: %d, want %d", c.asked, got, c.want)
 		}
 	}
 }

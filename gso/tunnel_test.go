@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/rtap-project/rtap/header"
 	"github.com/rtap-project/rtap/mbuf"
 )
 
@@ -127,5 +128,33 @@ func TestTunnels(t *testing.T) {
 			}
 			m.Free()
 		}
+	}
+}
+
+// TestTunnelSize: the largest packet is one whose outer header can say how long it is.
+func TestTunnelSize(t *testing.T) {
+	p := newPool(t, 256, 2048)
+	out := make([]*mbuf.Mbuf, 8)
+	for _, name := range []string{"vxlan 4", "vxlan 4 bare"} {
+		c, ok := tunnels()[name]
+		if !ok || c.outer.v6 || c.inner.v6 || !c.inner.tcp {
+			t.Fatalf("%s is another one", name)
+		}
+		m := packetOf(t, p, c.frame(0xffff-40)) // its outer length does not fit
+		m.OlFlags = mbuf.RxLRO | mbuf.RxL4CksumNone
+		l := c.lengths()
+		l.TSOSegSize = 0xffff
+		m.SetLengths(l)
+		m.PacketType = c.ptype
+		seg := New(Config{IP: c.outer.bare})
+		n, err := seg.Segment(m, p, out)
+		if err != nil || n != 2 {
+			t.Fatalf("%s: %d packets, %v", name, n, err)
+		}
+		if ip := out[0].AppendTo(nil)[l.OuterL2:]; len(ip) != 0xffff || header.IPLength(ip) != 0xffff {
+			t.Errorf("%s: the first is of %d bytes, and says %d", name, len(ip), header.IPLength(ip))
+		}
+		mbuf.FreeBulk(out[:n])
+		m.Free()
 	}
 }

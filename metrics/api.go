@@ -27,6 +27,7 @@ type apiPort struct {
 	Name         string   `json:"name"`
 	Interface    string   `json:"interface"`
 	IfIndex      int      `json:"ifindex"`
+	Mode         string   `json:"mode"`   // tap or tun
 	Status       string   `json:"status"` // ok, gone, closed, unreadable
 	Error        string   `json:"error,omitempty"`
 	Started      bool     `json:"started"`
@@ -92,7 +93,7 @@ func (h *handler) ports(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (s *sample) api() apiPort {
-	a := apiPort{ID: s.id, Name: s.name, Interface: s.link.Name, IfIndex: s.link.Index, Status: s.status(),
+	a := apiPort{ID: s.id, Name: s.name, Interface: s.link.Name, IfIndex: s.link.Index, Mode: string(s.info.Mode), Status: s.status(),
 		Started: s.info.Started, Up: s.link.Up, Carrier: s.link.Carrier, Running: s.link.Running,
 		MTU: s.link.MTU, MAC: s.link.MAC.String(), TxQueueLen: s.link.TxQueueLen,
 		Engine: string(s.info.Engine), EngineReason: s.info.EngineReason,

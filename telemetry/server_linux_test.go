@@ -229,6 +229,24 @@ func TestBadPorts(t *testing.T) {
 	}
 }
 
+// TestTUN: a port without Ethernet says so, and has no MAC address, for which DPDK's reply has zeros.
+func TestTUN(t *testing.T) {
+	ns, dir := nettest.QuietNS(t), newDir(t)
+	d, err := rtap.Start(rtap.Config{Mode: rtap.ModeTUN, NetNS: fmt.Sprintf("/proc/self/fd/%d", ns.FD())})
+	must(t, err)
+	t.Cleanup(func() { must(t, d.Close()) })
+	mustServe(t, Config{Dir: dir, Ports: []Port{{0, "a", d}}}, defaultLimits)
+	c := connect(t, dir, "rtap")
+	c.read()
+	for request, word := range map[string]string{
+		"/ethdev/info,0": `"mac_addr":"00:00:00:00:00:00"`, "/ethdev/link_status,0": `"status":"UP"`, "/rtap/info,0": `"mode":"tun"`,
+	} {
+		if got := c.ask(request); !strings.Contains(got, word) {
+			t.Errorf("%s: no %s in %s", request, word, got)
+		}
+	}
+}
+
 // TestStates: a port that is stopped, unplugged, loses its interface and is closed is shown as such.
 func TestStates(t *testing.T) {
 	ns, dir := nettest.QuietNS(t), newDir(t)

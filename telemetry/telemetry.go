@@ -41,12 +41,12 @@ type Hello struct {
 // PortInfo is a port as /rtap/info describes it.
 type PortInfo struct {
 	ID           int    `json:"port_id"`
-	Name         string `json:"name"` // as Port.Name; Info.Name is the interface
-	MTU          int    `json:"mtu"`  // bytes; 0 once the interface is gone, as what follows
-	MAC          string `json:"mac_addr"`
-	Up           bool   `json:"up"`      // administratively
-	Carrier      bool   `json:"carrier"` // see rtap.Device.SetCarrier
-	Running      bool   `json:"running"` // both: packets flow
+	Name         string `json:"name"`     // as Port.Name; Info.Name is the interface
+	MTU          int    `json:"mtu"`      // bytes; 0 once the interface is gone, as what follows
+	MAC          string `json:"mac_addr"` // empty for a TUN, too
+	Up           bool   `json:"up"`       // administratively
+	Carrier      bool   `json:"carrier"`  // see rtap.Device.SetCarrier
+	Running      bool   `json:"running"`  // both: packets flow
 	Promiscuous  bool   `json:"promiscuous"`
 	AllMulticast bool   `json:"all_multicast"`
 	Error        string `json:"error,omitempty"` // why nothing is left but to close the port

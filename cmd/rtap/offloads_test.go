@@ -144,3 +144,17 @@ func TestOffloadHelp(t *testing.T) {
 		t.Error("a line of more than 200 characters")
 	}
 }
+
+// TestOffloadsAllOfTUN: of everything, a port gets what it can also send: no large frames of tunnels on a TUN.
+func TestOffloadsAllOfTUN(t *testing.T) {
+	o := offloadSet{all: true}
+	info := rtap.Info{RxOffloads: rtap.RxOffloadTCPLRO | rtap.RxOffloadTunnelLRO | rtap.RxOffloadChecksum | rtap.RxOffloadScatter,
+		TxOffloads: rtap.TxOffloadTCPTSO | txChecksum}
+	if rx, tx := o.of(info); rx != rtap.RxOffloadTCPLRO|rtap.RxOffloadChecksum || tx != info.TxOffloads {
+		t.Errorf("rx %v, tx %v", rtap.RxOffloadNames(rx), rtap.TxOffloadNames(tx))
+	}
+	info.TxOffloads |= txTunnels
+	if rx, _ := o.of(info); rx&rtap.RxOffloadTunnelLRO == 0 {
+		t.Errorf("rx %v", rtap.RxOffloadNames(rx))
+	}
+}

@@ -151,6 +151,34 @@ func TestAttachRefusesWhatIsNotOurs(t *testing.T) {
 	}
 }
 
+// TestTUN: an interface without Ethernet, and what is not one when one is wanted.
+func TestTUN(t *testing.T) {
+	ns := nettest.NS(t)
+	q := attach(t, ns, "three", tuntap.Options{TUN: true})
+	l := link(t, nettest.Conn(t, ns), indexOf(t, q))
+	if l.Name != "three" || l.Kind != "tun" || len(l.MAC) != 0 || l.MaxMTU != 65535 {
+		t.Errorf("it is %+v", l)
+	}
+	attach(t, ns, "three", tuntap.Options{TUN: true, IfIndex: l.Index})
+	attach(t, ns, "tap", tuntap.Options{})
+	foreign(t, ns, "single", unix.IFF_TUN|unix.IFF_NO_PI|unix.IFF_VNET_HDR)
+	for _, c := range []struct {
+		name string
+		tun  bool
+		says string
+	}{
+		{"three", false, "not a multi-queue TAP: it is a TUN, without Ethernet headers"},
+		{"tap", true, "not a multi-queue TUN: it is a TAP, with Ethernet headers"},
+		{"single", true, "not a multi-queue TUN: it is a TUN with a single queue"},
+		{"lo", true, "not a multi-queue TUN: it is of another kind"},
+	} {
+		_, err := try(ns, c.name, tuntap.Options{TUN: c.tun})
+		if !errors.Is(err, tuntap.ErrForeign) || !errors.Is(err, syscall.EINVAL) || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+}
+
 func TestExclusive(t *testing.T) {
 	ns := nettest.NS(t)
 	attach(t, ns, "port", tuntap.Options{Exclusive: true})
