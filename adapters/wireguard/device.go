@@ -58,7 +58,7 @@ func CreateTUN(name string, mtu int) (tun.Device, error) {
 
 // New opens the port that cfg describes, for a program that wants more than a name and an MTU: another network
 // namespace, the choice of engine, a file prefix for others to watch it. Mode is ModeTUN, and Queues 1, whatever
-// cfg says: wireguard-go reads from one goroutine. Offloads and memory are the device's own choice.
+// cfg says: wireguard-go reads from one goroutine. Offloads, rings and memory are the device's own choice.
 //
 // The interface is down, as tun.CreateTUN leaves it: wireguard-go's device.Device goes up with it.
 func New(cfg rtap.Config) (*Device, error) {
@@ -69,23 +69,22 @@ func New(cfg rtap.Config) (*Device, error) {
 	}
 	d := &Device{port: port}
 	d.events.init()
-	if err := d.start(cfg); err != nil {
+	if err := d.start(); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
 	return d, nil
 }
 
-func (d *Device) start(cfg rtap.Config) error {
+func (d *Device) start() error {
 	info := d.port.Info()
 	err := d.port.Configure(rtap.PortConfig{RxQueues: 1, TxQueues: 1, RxOffloads: wantedRx & info.RxOffloads, TxOffloads: wantedTx & info.TxOffloads})
 	if err != nil {
 		return err
 	}
-	if err := d.port.SetupRxQueue(0, rtap.RxConfig{Ring: cmp.Or(cfg.RxRing, batch), Memory: cfg.Memory}); err != nil {
+	if err := d.reader.open(d.port); err != nil {
 		return err
 	}
-	d.reader.queue = d.port.RxQueue(0)
-	if err := d.writer.open(d.port, cmp.Or(cfg.TxRing, batch), info.TxOffloads); err != nil {
+	if err := d.writer.open(d.port, info.TxOffloads); err != nil {
 		return err
 	}
 	if err := d.port.Start(); err != nil {
@@ -124,8 +123,8 @@ func (d *Device) Close() error {
 		d.closing.Store(true)
 		d.events.close()
 		err := d.port.Stop() // Read and Write return from now on
-		d.reader.close()
-		d.err = errors.Join(err, d.port.Close(), d.writer.close())
+		d.reader.drop()
+		d.err = errors.Join(err, d.port.Close(), d.reader.close(), d.writer.close())
 	})
 	return d.err
 }

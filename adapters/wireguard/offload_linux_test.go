@@ -155,7 +155,7 @@ func groups(t *testing.T, w *writer, packets []fields) (got [][]int, frames [][]
 		for s := m.Next; s != nil; s = s.Next {
 			s.RefUpdate(1)
 		}
-		_, cut := seg.BurstTo(w.bufs[i:i+1], free{}, out, sizes, 0)
+		_, cut := seg.BurstTo(w.bufs[i:i+1], w.cache, out, sizes, 0)
 		for j := range cut {
 			if j < len(got[i]) {
 				at[got[i][j]] = out[j][:sizes[j]]

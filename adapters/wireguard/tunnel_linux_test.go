@@ -94,7 +94,7 @@ func (w *tunnel) reachFrom(first int) {
 	ctx := w.context()
 	for _, from := range []int{first, 1 - first} {
 		for _, v6 := range []bool{false, true} {
-			nettest.Eventually(w.t, 20*time.Second, "an answer to a ping", func() bool {
+			nettest.Eventually(w.t, 40*time.Second, "an answer to a ping", func() bool {
 				r, err := traffic.Ping(ctx, traffic.PingConfig{NS: w.Ends[from].NS, Dst: w.inner(1-from, v6), Timeout: 200 * time.Millisecond})
 				return err == nil && r.Lost() == 0
 			})

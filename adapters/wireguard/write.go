@@ -23,13 +23,13 @@ type writer struct {
 }
 
 // open gives the writer its memory and sets up the queue.
-func (w *writer) open(port *rtap.Device, ring int, offloads uint64) (err error) {
+func (w *writer) open(port *rtap.Device, offloads uint64) (err error) {
 	if w.pool, err = mbuf.NewPool(mbuf.Config{Name: "wireguard-write", Count: writeBufs, DataRoom: writeRoom}); err != nil {
 		return err
 	}
 	w.cache = w.pool.NewCache(batch)
 	w.merger = gso.NewCoalescer(gso.CoalescerConfig{IP: true, NoTCP: offloads&rtap.TxOffloadTCPTSO == 0, NoUDP: offloads&rtap.TxOffloadUDPTSO == 0})
-	err = port.SetupTxQueue(0, rtap.TxConfig{Ring: ring, Free: w.cache, Regions: w.pool.Regions()})
+	err = port.SetupTxQueue(0, rtap.TxConfig{Ring: batch, Free: w.cache, Regions: w.pool.Regions()})
 	w.queue = port.TxQueue(0)
 	return err
 }

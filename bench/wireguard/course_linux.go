@@ -24,11 +24,14 @@ import (
 // create makes a TUN interface.
 type create func(name string, mtu int) (tun.Device, error)
 
-// rivals make them. The ratios are to the first.
-var rivals = []struct {
+// rival is who makes it.
+type rival struct {
 	name string
 	create
-}{
+}
+
+// rivals take turns in this order. The ratios are to the first.
+var rivals = []rival{
 	{"tun", tun.CreateTUN},
 	{"rtap", wireguard.CreateTUN},
 }

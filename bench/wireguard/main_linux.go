@@ -4,7 +4,7 @@
 // wireguard-go in this process, in network namespaces that vanish with it, a load through the tunnel. The rivals take
 // turns, round by round, so that what else the machine does hits both alike.
 //
-//	wireguard [-rounds N] [-seconds N] [-contests LIST] [-window N] [-size BYTES]
+//	wireguard [-rounds N] [-seconds N] [-contests LIST] [-rivals LIST] [-window N] [-size BYTES]
 //
 // Linux only; it needs root.
 package main
@@ -28,6 +28,7 @@ type options struct {
 	rounds       int
 	time         time.Duration
 	contests     []contest
+	rivals       []rival
 	window, size int
 }
 
@@ -51,13 +52,14 @@ func main() {
 // parse reads the command line.
 func parse(args []string, w io.Writer) (*options, error) {
 	o := &options{}
-	var names string
+	var names, who string
 	var seconds float64
 	f := flag.NewFlagSet("wireguard", flag.ContinueOnError)
 	f.SetOutput(w)
 	f.IntVar(&o.rounds, "rounds", 7, "`N`: how often each rival runs")
 	f.Float64Var(&seconds, "seconds", 2, "`N`: how long a load is sent each time")
 	f.StringVar(&names, "contests", "", "`LIST` of contests, separated by commas (default: all)")
+	f.StringVar(&who, "rivals", "", "`LIST` of rivals, tun and rtap (default: both)")
 	f.IntVar(&o.window, "window", 256, "`N`: how many datagrams are under way at most; 0: as many as can be sent")
 	f.IntVar(&o.size, "size", 1392, "payload of a datagram in `bytes`")
 	f.Usage = func() {
@@ -85,22 +87,27 @@ func parse(args []string, w io.Writer) (*options, error) {
 	}
 	o.time = time.Duration(seconds * float64(time.Second))
 	var err error
-	o.contests, err = choose(names)
-	return o, err
+	if o.contests, err = choose(contests, func(c contest) string { return c.name }, names); err != nil {
+		return nil, fmt.Errorf("-contests: %w", err)
+	}
+	if o.rivals, err = choose(rivals, func(r rival) string { return r.name }, who); err != nil {
+		return nil, fmt.Errorf("-rivals: %w", err)
+	}
+	return o, nil
 }
 
-// choose returns the contests of these names, in the order of the table, or all.
-func choose(names string) ([]contest, error) {
+// choose returns those of all that have these names, in their order, or all.
+func choose[T any](all []T, name func(T) string, names string) ([]T, error) {
 	if names == "" {
-		return contests, nil
+		return all, nil
 	}
 	want := strings.Split(names, ",")
-	for _, name := range want {
-		if !slices.ContainsFunc(contests, func(c contest) bool { return c.name == name }) {
-			return nil, fmt.Errorf("there is no contest %q", name)
+	for _, w := range want {
+		if !slices.ContainsFunc(all, func(v T) bool { return name(v) == w }) {
+			return nil, fmt.Errorf("there is no %q", w)
 		}
 	}
-	return slices.DeleteFunc(slices.Clone(contests), func(c contest) bool { return !slices.Contains(want, c.name) }), nil
+	return slices.DeleteFunc(slices.Clone(all), func(v T) bool { return !slices.Contains(want, name(v)) }), nil
 }
 
 // run has the rivals take turns in each contest, and prints what it came to. What was measured before an error or a signal
@@ -114,11 +121,11 @@ func run(ctx context.Context, o *options, out, progress io.Writer) error {
 
 func rounds(ctx context.Context, o *options, all [][][]result, progress io.Writer) error {
 	for i := range all {
-		all[i] = make([][]result, len(rivals))
+		all[i] = make([][]result, len(o.rivals))
 	}
 	for i := range o.contests {
 		for round := range o.rounds {
-			for j, rv := range rivals {
+			for j, rv := range o.rivals {
 				res, err := race(ctx, &o.contests[i], rv.create, o)
 				if ctx.Err() != nil {
 					return errors.New("interrupted")

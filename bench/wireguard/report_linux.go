@@ -17,9 +17,9 @@ func table(w io.Writer, o *options, all [][][]result) {
 	fmt.Fprintf(w, "%s, %d CPUs; medians of %d rounds of %v; UDP with %d bytes, %d under way\n\n", course.KernelRelease(), runtime.NumCPU(),
 		o.rounds, o.time, o.size, o.window)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(t, "contest\trival\tGb/s\tmin..max\tto %s\twanted\tCPU s/Gb\t\n", rivals[0].name)
+	fmt.Fprintf(t, "contest\trival\tGb/s\tmin..max\tto %s\twanted\tCPU s/Gb\t\n", o.rivals[0].name)
 	for i, c := range o.contests {
-		for j, rv := range rivals {
+		for j, rv := range o.rivals {
 			if len(all[i]) == 0 || len(all[i][j]) == 0 {
 				continue
 			}

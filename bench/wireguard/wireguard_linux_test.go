@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
+package main
+
+import (
+	"bytes"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/rtap-project/rtap/internal/nettest"
+)
+
+func TestMain(m *testing.M) { nettest.Main(m) }
+
+// TestContests lets every rival run for a moment in each contest.
+func TestContests(t *testing.T) {
+	nettest.NeedTun(t)
+	o, err := parse([]string{"-rounds=1", "-seconds=0.05"}, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if err := run(t.Context(), o, &out, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(out.String(), "\n")
+	for _, c := range contests {
+		for _, r := range rivals {
+			found := false
+			for _, line := range lines {
+				f := strings.Fields(line)
+				found = found || len(f) > 2 && f[0] == c.name && f[1] == r.name && f[2] != "0.000"
+			}
+			if !found {
+				t.Errorf("nothing of %s in %s:\n%s", r.name, c.name, &out)
+			}
+		}
+	}
+}
+
+func TestCommandLine(t *testing.T) {
+	for _, args := range [][]string{{"-rounds=0"}, {"-seconds=0"}, {"-contests=walk"}, {"-rivals=none"}, {"-window=-1"}, {"-size=1393"}, {"more"}} {
+		if _, err := parse(args, io.Discard); err == nil {
+			t.Errorf("%v is accepted", args)
+		}
+	}
+	o, err := parse([]string{"-contests=udp,tcp", "-rivals=rtap"}, io.Discard)
+	if err != nil || len(o.contests) != 2 || o.contests[0].name != "tcp" || len(o.rivals) != 1 {
+		t.Errorf("%+v, %v", o, err)
+	}
+}
