@@ -3,7 +3,6 @@
 package netstack
 
 import (
-	"context"
 	"errors"
 	"sync"
 	"sync/atomic"
@@ -43,7 +42,7 @@ type Endpoint struct {
 	onClose    func()
 	stopEvents func()
 	closed     bool
-	ended      error // why the dispatchers did by themselves
+	why        error // why the dispatchers did by themselves
 	left       error // why Close could not take everything down
 }
 
@@ -51,13 +50,6 @@ var (
 	_ stack.LinkEndpoint = (*Endpoint)(nil)
 	_ stack.GSOEndpoint  = (*Endpoint)(nil)
 )
-
-// session is one attachment: the goroutines that deliver.
-type session struct {
-	cancel context.CancelFunc
-	wg     sync.WaitGroup
-	tell   sync.Once
-}
 
 // New makes an endpoint, ready to be given to stack.CreateNIC, and opens its port unless that is there. The error is
 // the driver's, which says what to do, or says which field of cfg is wrong.
@@ -218,32 +210,33 @@ func (e *Endpoint) Attach(d stack.NetworkDispatcher) {
 	}
 	e.dispatcher = d
 	if d == nil {
-		e.session.cancel()
+		e.session.end()
 		return
 	}
+	e.why = nil
 	before := e.session
-	ctx, cancel := context.WithCancel(context.Background())
-	s := &session{cancel: cancel}
+	s := newSession(len(e.senders))
 	e.session = s
 	for i := range e.senders {
-		r := e.newReceiver(i, d)
-		s.wg.Go(func() {
+		r := e.newReceiver(i, d, s)
+		s.all.Go(func() {
+			defer s.ended()
 			if before != nil {
-				before.wg.Wait() // one goroutine at a time polls a queue
+				before.all.Wait() // one goroutine at a time polls a queue
 			}
-			e.end(s, r.run(ctx))
+			e.note(s, r.run())
 		})
 	}
 }
 
-// end notes why a dispatcher of s has ended. A cancelled one has been told to.
-func (e *Endpoint) end(s *session, err error) {
-	if err == nil || errors.Is(err, context.Canceled) {
+// note keeps why a dispatcher of s has ended by itself.
+func (e *Endpoint) note(s *session, err error) {
+	if err == nil || s.over.Load() {
 		return
 	}
 	s.tell.Do(func() {
 		e.mu.Lock()
-		e.ended = err
+		e.why = err
 		e.mu.Unlock()
 		if e.closedFunc != nil {
 			go e.closedFunc(err)
@@ -259,13 +252,14 @@ func (e *Endpoint) IsAttached() bool {
 }
 
 // Wait waits for the goroutines that deliver to end: after Attach(nil) or Close, when the interface was deleted, when
-// the Device was stopped. It does not wait if there are none.
+// the Device was stopped. It does not wait if there are none; nor, after Attach(nil), for a packet that the stack has in its hands:
+// the stack waits here with a lock that this packet may need. Nothing else is delivered then. Close waits for that, too.
 func (e *Endpoint) Wait() {
 	e.mu.Lock()
 	s := e.session
 	e.mu.Unlock()
 	if s != nil {
-		s.wg.Wait()
+		s.wait()
 	}
 }
 
@@ -274,7 +268,7 @@ func (e *Endpoint) Wait() {
 func (e *Endpoint) Err() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return errors.Join(e.ended, e.left, e.dev.Err())
+	return errors.Join(e.why, e.left, e.dev.Err())
 }
 
 // SetOnCloseAction has Close call f first; nil calls nothing.
@@ -301,7 +295,12 @@ func (e *Endpoint) Close() {
 		return
 	}
 	e.Attach(nil)
-	e.Wait()
+	e.mu.Lock()
+	s := e.session
+	e.mu.Unlock()
+	if s != nil {
+		s.all.Wait()
+	}
 	err := e.free()
 	e.mu.Lock()
 	e.left = err

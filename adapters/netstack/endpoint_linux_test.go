@@ -287,6 +287,40 @@ func TestAttach(t *testing.T) {
 	})
 }
 
+// Stack.Wait calls Wait with a lock that a packet in the stack may want: Wait must not wait for that, Close must.
+func TestWaitInStack(t *testing.T) {
+	e := newLone(t, Config{})
+	r := make(recorder) // in which the dispatcher gets stuck
+	e.Attach(r)
+	for range 3 {
+		must(t, e.in.Inject(frame(us, header.IPv4ProtocolNumber, udp(4, nil))))
+	}
+	nettest.Eventually(t, wait, "the dispatcher to be in the stack", func() bool { return e.session.outside.Load() == 0 })
+	waited := make(chan struct{})
+	go func() { e.Wait(); close(waited) }()
+	e.Attach(nil)
+	select {
+	case <-waited:
+	case <-time.After(nettest.Bound(wait)):
+		t.Fatal("Wait waits for the stack")
+	}
+	closed := make(chan struct{})
+	go func() { e.Close(); close(closed) }()
+	nettest.Eventually(t, wait, "Close to have begun", func() bool {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		return e.closed
+	})
+	select {
+	case <-closed:
+		t.Fatal("Close does not wait for the stack")
+	default:
+	}
+	r.next(t)
+	<-closed
+	r.none(t) // the others are dropped
+}
+
 func TestOnClose(t *testing.T) {
 	e := newLone(t, Config{})
 	calls := 0

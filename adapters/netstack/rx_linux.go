@@ -4,7 +4,6 @@ package netstack
 
 import (
 	"cmp"
-	"context"
 	"runtime"
 
 	"gvisor.dev/gvisor/pkg/buffer"
@@ -32,29 +31,29 @@ const (
 // receiver is the dispatcher of one queue. It belongs to its goroutine.
 type receiver struct {
 	e    *Endpoint
+	s    *session
 	q    *rtap.RxQueue
-	d    stack.NetworkDispatcher
 	gro  gro.GRO
 	addr tcpip.LinkAddress // the stack's, as of this burst
 	bufs [rxBurst]*mbuf.Mbuf
 }
 
-func (e *Endpoint) newReceiver(queue int, d stack.NetworkDispatcher) *receiver {
-	r := &receiver{e: e, q: e.dev.RxQueue(queue), d: d}
+func (e *Endpoint) newReceiver(queue int, d stack.NetworkDispatcher, s *session) *receiver {
+	r := &receiver{e: e, s: s, q: e.dev.RxQueue(queue)}
 	r.gro.Init(!e.lro && e.caps&stack.CapabilityRXChecksumOffload != 0) // with LRO, the kernel has done it
 	r.gro.Dispatcher = d
 	return r
 }
 
-// run delivers until ctx is done or the port is, which is the error.
-func (r *receiver) run(ctx context.Context) error {
+// run delivers until the session is over or the port is, which is the error.
+func (r *receiver) run() error {
 	w, err := rtap.NewRxWaiter(r.q)
 	if err != nil {
 		return err
 	}
 	defer w.Close()
 	w.Spin = max(cmp.Or(r.e.spin, rtap.DefaultSpin), 0)
-	for rounds := 0; ctx.Err() == nil; {
+	for rounds := 0; !r.s.over.Load(); {
 		if n := r.q.Burst(r.bufs[:]); n > 0 {
 			r.burst(r.bufs[:n])
 			rounds = 0
@@ -62,7 +61,7 @@ func (r *receiver) run(ctx context.Context) error {
 		}
 		rounds++
 		runtime.Gosched() // to the stack, which has what was just delivered
-		if err := w.Idle(ctx, rounds); err != nil {
+		if err := w.Idle(r.s.ctx, rounds); err != nil {
 			return err
 		}
 	}
@@ -71,12 +70,14 @@ func (r *receiver) run(ctx context.Context) error {
 
 func (r *receiver) burst(bufs []*mbuf.Mbuf) {
 	r.addr = r.e.LinkAddress()
+	r.s.enter()
 	for _, m := range bufs {
-		if r.wanted(m) {
+		if !r.s.over.Load() && r.wanted(m) {
 			r.deliver(m)
 		}
 	}
 	r.gro.Flush()
+	r.s.leave()
 	if r.e.mem != nil {
 		r.e.mem.recycle(bufs)
 	} else {
