@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 
-// Package rtap is a poll-mode driver for Linux TAP interfaces over io_uring.
+// Package rtap is a poll-mode driver for Linux TAP and TUN interfaces over io_uring.
 //
 // The kernel sees an ordinary network interface, on which ip, ethtool and
 // tcpdump work; the program sees an ethdev: queues, bursts, mbufs, statistics.
@@ -17,6 +17,9 @@
 //		sent := tx.Burst(bufs[:n])   // the first sent are the driver's again
 //		mbuf.FreeBulk(bufs[sent:n])
 //	}
+//
+// A TUN ([Config].Mode is [ModeTUN]) is the same at layer 3: its packets begin with their IP header, so Mbuf's
+// L2Len is 0, and there are no MAC addresses and no VLAN tags.
 //
 // # Life of a port
 //

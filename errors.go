@@ -47,6 +47,8 @@ var (
 	ErrLeaseDenied = errors.New("the primary does not lease it")
 	// ErrNoRing: the port has no ring of that name.
 	ErrNoRing = errors.New("no such ring")
+	// ErrNoLayer2: the port is a TUN, and what was asked for is Ethernet's. It wraps errors.ErrUnsupported.
+	ErrNoLayer2 = fmt.Errorf("%w: a TUN has IP packets, without Ethernet header and MAC address", errors.ErrUnsupported)
 	// ErrNoXStat: there is no extended statistic of that name or id.
 	ErrNoXStat = errors.New("no such extended statistic")
 )

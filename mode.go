@@ -3,7 +3,6 @@
 package rtap
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/rtap-project/rtap/header"
@@ -18,9 +17,6 @@ const (
 	ModeTAP Mode = "tap"
 	ModeTUN Mode = "tun"
 )
-
-// ErrNoLayer2: the port is a TUN, and what was asked for is Ethernet's. It is an errors.ErrUnsupported.
-var ErrNoLayer2 = fmt.Errorf("%w: a TUN has IP packets, without Ethernet header and MAC address", errors.ErrUnsupported)
 
 // layer2 is what the packets of a mode have in front of their IP header.
 type layer2 struct {
@@ -45,35 +41,35 @@ func (m Mode) layer2() *layer2 {
 func (d *Device) layer2() *layer2 { return d.mode.layer2() }
 
 // isTUN reports whether there is none.
-func (l *layer2) isTUN() bool { return l.header == 0 }
+func (l2 *layer2) isTUN() bool { return l2.header == 0 }
 
 // maxPkt is the longest packet that the tun driver makes, or takes: it bounds the MTU (tun_net_init).
 const maxPkt = 65535
 
-func (l *layer2) maxMTU() int { return maxPkt - l.header }
+func (l2 *layer2) maxMTU() int { return maxPkt - l2.header }
 
 // overhead is what a frame has beyond the MTU: the header and two tags.
-func (l *layer2) overhead() int { return l.header + 2*l.tag }
+func (l2 *layer2) overhead() int { return l2.header + 2*l2.tag }
 
 // maxLRO is the longest LRO frame.
-func (l *layer2) maxLRO() int { return maxPkt + l.tag }
+func (l2 *layer2) maxLRO() int { return maxPkt + l2.tag }
 
-func (l *layer2) parse(b []byte) header.Layout {
-	if l.isTUN() {
+func (l2 *layer2) parse(b []byte) header.Layout {
+	if l2.isTUN() {
 		return header.ParseIP(b)
 	}
 	return header.Parse(b)
 }
 
-func (l *layer2) parseOuter(b []byte) header.Layout {
-	if l.isTUN() {
+func (l2 *layer2) parseOuter(b []byte) header.Layout {
+	if l2.isTUN() {
 		return header.ParseOuterIP(b)
 	}
 	return header.ParseOuter(b)
 }
 
-func (l *layer2) parsePacked(b []byte) (packetType uint32, txOffload uint64) {
-	if l.isTUN() {
+func (l2 *layer2) parsePacked(b []byte) (packetType uint32, txOffload uint64) {
+	if l2.isTUN() {
 		return header.ParseIPPacked(b)
 	}
 	return header.ParsePacked(b)
