@@ -160,12 +160,11 @@ func TestConfigErrors(t *testing.T) {
 // What the stack asks an endpoint once, and plans by.
 func TestProperties(t *testing.T) {
 	type want struct {
-		caps   stack.LinkEndpointCapabilities
-		gso    stack.SupportedGSO
-		hdr    uint16
-		arp    header.ARPHardwareType
-		mtu    uint32
-		lroMin int
+		caps stack.LinkEndpointCapabilities
+		gso  stack.SupportedGSO
+		hdr  uint16
+		arp  header.ARPHardwareType
+		mtu  uint32
 	}
 	const rx, tx, res = stack.CapabilityRXChecksumOffload, stack.CapabilityTXChecksumOffload, stack.CapabilityResolutionRequired
 	for name, c := range map[string]struct {

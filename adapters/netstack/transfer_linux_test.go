@@ -105,7 +105,7 @@ func TestTransfer(t *testing.T) {
 			t.Run(fmt.Sprintf("IPv%d", v), func(t *testing.T) {
 				n := int64(nettest.Scale(1 << 30))
 				if mode != rtap.ModeTAP || v != 4 {
-					n /= 4
+					n /= 8
 				}
 				p := newPair(t, Config{Port: rtap.Config{Mode: mode}})
 				kernel, inside := p.connect(v)
