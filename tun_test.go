@@ -93,3 +93,13 @@ func TestTUNForeign(t *testing.T) {
 		must(t, again.Close())
 	}
 }
+
+// TestTUNInterrupt: who waits is woken by a packet.
+func TestTUNInterrupt(t *testing.T) {
+	p := startPort(t, Config{Mode: ModeTUN})
+	done := start(func() error { return p.RxQueue(0).Wait(bounded(t)) })
+	parked(t, inWait)
+	p.inject(p.flow(1, 64))
+	must(t, ended(t, done))
+	p.receive(1)
+}
