@@ -12,6 +12,7 @@ KERNELS   ?=
 BENCHTCP  ?=
 BENCHDPDK ?=
 BENCHNETSTACK ?=
+BENCHPLAIN ?=
 BENCHWIREGUARD ?=
 
 # Tests talk to the kernel: a result from the cache says nothing. Two packages at once: each has namespaces
@@ -38,7 +39,7 @@ STATICCHECK = .cache/bin/staticcheck
 BENCHSTAT   = .cache/bin/benchstat
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test race debug soak fuzz bench bench-tcp bench-dpdk bench-netstack bench-wireguard benchstat lint fmt vet staticcheck cross \
+.PHONY: help build demo test race debug soak fuzz bench bench-tcp bench-dpdk bench-netstack bench-plain bench-wireguard benchstat lint fmt vet staticcheck cross \
 	dpdk dpdk-compat test-dpdk test-kernels clean
 
 help: ## list the targets
@@ -93,6 +94,10 @@ bench-netstack: ## gVisor's stack over rtap and over fdbased, one TCP stream eac
 bench-wireguard: ## wireguard-go over rtap and over its own TUN device (root); see BENCHWIREGUARD=-help
 	CGO_ENABLED=0 $(GO) build -C bench -o $(CURDIR)/bin/bench-wireguard ./wireguard
 	bin/bench-wireguard $(BENCHWIREGUARD)
+
+bench-plain: ## packetio beside songgao/water, packets of 64 bytes (root); see BENCHPLAIN=-help
+	CGO_ENABLED=0 $(GO) build -C bench -o $(CURDIR)/bin/bench-plain ./plain
+	bin/bench-plain $(BENCHPLAIN)
 
 benchstat: $(BENCHSTAT) ## build benchstat, to compare outputs of make bench
 	@echo $(BENCHSTAT)
