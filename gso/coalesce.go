@@ -30,6 +30,9 @@ type CoalescerConfig struct {
 	// NoTCP and NoUDP leave packets of that kind alone, for a port that cannot cut
 	// them again: UDP needs Linux 6.2 there.
 	NoTCP, NoUDP bool
+	// Tunnels has packets of VXLAN and GENEVE merged as what they are outside: datagrams of one flow. Whoever
+	// receives such a frame cuts it before it looks inside, as Linux does. The default is to leave them alone.
+	Tunnels bool
 	// IP: packets begin with their IP header, as those of a TUN do. The default is an
 	// Ethernet header.
 	IP bool
@@ -42,7 +45,7 @@ type CoalescerConfig struct {
 // Packets are merged when Linux's GRO would do so: when their Ethernet header and
 // tags are the same, and their addresses, ports, TTL or hop limit, TOS or traffic
 // class, flow label and DF; the IPv4 IDs count up, or are all the same with DF set.
-// IPv4 options, IPv6 extension headers, fragments and tunnels are left alone, and so
+// IPv4 options, IPv6 extension headers, fragments and tunnels (but see CoalescerConfig.Tunnels) are left alone, and so
 // are packets with anything behind the IP packet, such as Ethernet padding.
 //
 // Of TCP, moreover: when the one's data goes on where the other's ends, and ACK
@@ -123,7 +126,7 @@ func (c *Coalescer) add(m *mbuf.Mbuf) bool {
 	}
 	hash := p.hash(b)
 	f := c.table.find(hash, b, &p)
-	ok := c.cfg.merges(&p) && p.mergeable(m, b)
+	ok := c.cfg.merges(&p) && p.mergeable(m, b) && (c.cfg.Tunnels || !p.carriesTunnel(m, b))
 	if f != nil {
 		if ok && c.append(f, m, b, &p) {
 			return true

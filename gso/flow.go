@@ -173,11 +173,13 @@ func (p *packet) mergeable(m *mbuf.Mbuf, b []byte) bool {
 	if p.tcp {
 		return p.length >= p.l4+tcpLen && p.flags&(tcpSYN|tcpRST|tcpURG) == 0
 	}
-	if m.PacketType&mbuf.PTypeTunnelMask != 0 || isTunnel(be.Uint16(b[p.l4+2:])) {
-		return false
-	}
 	// A length that is not that of the IP packet, or no checksum.
 	return int(be.Uint16(b[p.l4+4:])) == p.size-p.l4 && be.Uint16(b[p.l4+6:]) != 0
+}
+
+// carriesTunnel reports whether a packet, which is mergeable, is one of VXLAN or GENEVE.
+func (p *packet) carriesTunnel(m *mbuf.Mbuf, b []byte) bool {
+	return !p.tcp && (m.PacketType&mbuf.PTypeTunnelMask != 0 || isTunnel(be.Uint16(b[p.l4+2:])))
 }
 
 // isTunnel reports whether a UDP port is one that header.Parse takes for VXLAN's or

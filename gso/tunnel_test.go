@@ -158,3 +158,35 @@ func TestTunnelSize(t *testing.T) {
 		m.Free()
 	}
 }
+
+// TestCoalesceTunnels: only where it is asked for, datagrams in which there is a tunnel are merged, and cut again they
+// are what they were. Those without a checksum never are.
+func TestCoalesceTunnels(t *testing.T) {
+	p := newPool(t, 64, 2048)
+	out := make([]*mbuf.Mbuf, 64)
+	for name, c := range tunnels() {
+		for _, merge := range []bool{false, true} {
+			packets := c.cutUp(5000, 1000)
+			var bufs []*mbuf.Mbuf
+			for _, b := range packets {
+				m := packetOf(t, p, b)
+				m.PacketType = c.outer.parse(b).PacketType
+				bufs = append(bufs, m)
+			}
+			co := NewCoalescer(CoalescerConfig{IP: c.outer.bare, Tunnels: merge})
+			n, want := co.Burst(bufs), len(packets)
+			if merge && c.sums {
+				want = 1
+			}
+			if n != want {
+				t.Errorf("%s: %d packets are %d frames, want %d", name, len(packets), n, want)
+			}
+			seg := New(Config{IP: c.outer.bare})
+			taken, k := seg.Burst(bufs[:n], p, out)
+			if taken != n {
+				t.Fatalf("%s: %d of %d frames cut", name, taken, n)
+			}
+			expect(t, out[:k], packets)
+		}
+	}
+}

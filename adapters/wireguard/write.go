@@ -28,7 +28,8 @@ func (w *writer) open(port *rtap.Device, offloads uint64) (err error) {
 		return err
 	}
 	w.cache = w.pool.NewCache(batch)
-	w.merger = gso.NewCoalescer(gso.CoalescerConfig{IP: true, NoTCP: offloads&rtap.TxOffloadTCPTSO == 0, NoUDP: offloads&rtap.TxOffloadUDPTSO == 0})
+	w.merger = gso.NewCoalescer(gso.CoalescerConfig{IP: true, Tunnels: true,
+		NoTCP: offloads&rtap.TxOffloadTCPTSO == 0, NoUDP: offloads&rtap.TxOffloadUDPTSO == 0})
 	err = port.SetupTxQueue(0, rtap.TxConfig{Ring: batch, Free: w.cache, Regions: w.pool.Regions()})
 	w.queue = port.TxQueue(0)
 	return err
