@@ -29,7 +29,7 @@ OTHER = darwin/arm64 windows/amd64 freebsd/amd64
 # Modules of their own, for what needs more than the driver's dependencies: what the project delivers, its
 # adapters to other libraries, and what only measures and tests it.
 PARTS    = metrics cmd/rtap dpdk
-ADAPTERS = adapters/netstack adapters/wireguard
+ADAPTERS = adapters/netstack adapters/wireguard adapters/gopacket
 MODULES  = $(PARTS) $(ADAPTERS) bench test/wire
 
 # The race detector has every process sleep for a second when it ends. Tests start hundreds.
