@@ -97,9 +97,14 @@ func (e *Endpoint) open(c *Config) (err error) {
 	if e.dev, err = rtap.Open(port); err != nil {
 		return err
 	}
-	// A window of packets that the driver waits with, and a burst that is being delivered.
-	if e.mem, err = newMemory(port.Queues * 2 * port.RxRing); err != nil {
-		return errors.Join(err, e.dev.Close())
+	e.own = true
+	for range port.Queues {
+		// A window of packets that the driver waits with, and a burst that is being delivered.
+		m, err := newMemory(2 * port.RxRing)
+		if err != nil {
+			return err
+		}
+		e.mem = append(e.mem, m)
 	}
 	if err = e.makeSenders(port.Queues); err == nil {
 		err = e.start(c, port)
@@ -122,7 +127,7 @@ func (e *Endpoint) start(c *Config, port rtap.Config) error {
 		return err
 	}
 	for i := range port.Queues {
-		if err := dev.SetupRxQueue(i, rtap.RxConfig{Ring: port.RxRing, Memory: e.mem}); err != nil {
+		if err := dev.SetupRxQueue(i, rtap.RxConfig{Ring: port.RxRing, Memory: e.mem[i]}); err != nil {
 			return err
 		}
 		tx := rtap.TxConfig{Ring: port.TxRing, Free: e.senders[i].cache, Regions: e.txPool.Regions()}

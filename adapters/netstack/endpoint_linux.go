@@ -20,7 +20,8 @@ import (
 // may be called by any goroutine at any time.
 type Endpoint struct {
 	dev     *rtap.Device
-	mem     *memory // nil if the device is the caller's
+	own     bool      // the device is not the caller's
+	mem     []*memory // of each queue of our own
 	txPool  *mbuf.Pool
 	senders []*sender
 
@@ -313,8 +314,11 @@ func (e *Endpoint) free() error {
 		e.stopEvents()
 	}
 	var err error
-	if e.mem != nil {
-		err = errors.Join(e.dev.Close(), e.mem.close())
+	if e.own {
+		err = e.dev.Close()
+	}
+	for _, m := range e.mem {
+		err = errors.Join(err, m.close())
 	}
 	for _, s := range e.senders {
 		s.close()

@@ -10,9 +10,10 @@ import (
 	"github.com/rtap-project/rtap/mbuf"
 )
 
-// memory is what Rx queues receive into: mbufs whose buffers are views of gVisor's, so that a frame can be
+// memory is what an Rx queue receives into: mbufs whose buffers are views of gVisor's, so that a frame can be
 // handed to the stack where it lies. A view belongs to whoever owns the mbuf of its number, so there is no lock. It
-// stays with the mbuf when its frame was copied, until the driver has no use for it.
+// stays with the mbuf when its frame was copied, until the driver has no use for it. Each queue has a memory of its own: no
+// two goroutines use one but with the queue's gate, or a session's end, in between.
 type memory struct {
 	pool  *mbuf.Pool
 	views []*buffer.View // by the number in the mbuf's private area; also what keeps them from being collected
@@ -35,9 +36,6 @@ func newMemory(count int) (*memory, error) {
 }
 
 func (v *memory) close() error {
-	if v == nil {
-		return nil
-	}
 	for i := range v.views {
 		v.release(i)
 	}

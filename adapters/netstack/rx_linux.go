@@ -33,6 +33,7 @@ type receiver struct {
 	e    *Endpoint
 	s    *session
 	q    *rtap.RxQueue
+	mem  *memory // the queue's, nil if that is not ours
 	gro  gro.GRO
 	addr tcpip.LinkAddress // the stack's, as of this burst
 	bufs [rxBurst]*mbuf.Mbuf
@@ -40,6 +41,9 @@ type receiver struct {
 
 func (e *Endpoint) newReceiver(queue int, d stack.NetworkDispatcher, s *session) *receiver {
 	r := &receiver{e: e, s: s, q: e.dev.RxQueue(queue)}
+	if e.own {
+		r.mem = e.mem[queue]
+	}
 	r.gro.Init(!e.lro && e.caps&stack.CapabilityRXChecksumOffload != 0) // with LRO, the kernel has done it
 	r.gro.Dispatcher = d
 	return r
@@ -78,8 +82,8 @@ func (r *receiver) burst(bufs []*mbuf.Mbuf) {
 	}
 	r.gro.Flush()
 	r.s.leave()
-	if r.e.mem != nil {
-		r.e.mem.recycle(bufs)
+	if r.mem != nil {
+		r.mem.recycle(bufs)
 	} else {
 		mbuf.FreeBulk(bufs)
 	}
@@ -167,7 +171,7 @@ func (r *receiver) parse(pkt *stack.PacketBuffer, m *mbuf.Mbuf) bool {
 // payload is the whole frame. The headers of a large one are in a view of their own: the stack writes to them, and would copy
 // the view that it shares with a socket.
 func (r *receiver) payload(m *mbuf.Mbuf) (b buffer.Buffer) {
-	if r.e.mem == nil || m.PktLen <= copyMax {
+	if r.mem == nil || m.PktLen <= copyMax {
 		v := buffer.NewView(int(m.PktLen))
 		for s := m; s != nil; s = s.Next {
 			v.Write(s.Bytes())
@@ -178,7 +182,7 @@ func (r *receiver) payload(m *mbuf.Mbuf) (b buffer.Buffer) {
 	head := min(cmp.Or(m.Lengths().Headers(), someHeaders), int(m.DataLen))
 	b.Append(buffer.NewViewWithData(m.Bytes()[:head]))
 	for s, skip := m, head; s != nil; s, skip = s.Next, 0 {
-		b.Append(r.e.mem.take(s, skip))
+		b.Append(r.mem.take(s, skip))
 	}
 	return b
 }

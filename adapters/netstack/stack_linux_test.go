@@ -111,7 +111,7 @@ func TestVariants(t *testing.T) {
 			p := newPair(t, Config{Port: port, Spin: -1})
 			for _, v := range []int{4, 6} {
 				kernel, inside := p.connect(v)
-				n := int64(nettest.Scale(16 << 20))
+				n := int64(nettest.Scale(16<<20)) / slow
 				if err := errors.Join(transfer(kernel, inside, n), transfer(inside, kernel, n)); err != nil {
 					t.Errorf("IPv%d: %v; %+v", v, err, p.ep.Stats())
 				}
@@ -127,7 +127,7 @@ func TestMTUInTransfer(t *testing.T) {
 	index := p.ep.Device().Info().IfIndex
 	kernel, inside := p.connect(4)
 	done := make(chan error, 1)
-	go func() { done <- transfer(kernel, inside, int64(nettest.Scale(128<<20))) }()
+	go func() { done <- transfer(kernel, inside, int64(nettest.Scale(128<<20)/slow)) }()
 	sizes := []int{1400, 9000, 1280, 1500, 65000, 1500}
 	for i := 0; ; i++ {
 		select {
@@ -187,7 +187,7 @@ func echo(ctx context.Context, ns *netns.NS, version int, port uint16, n int) er
 }
 
 // Connections are opened and closed, in both directions, thousands of them, and leave nothing behind.
-func TestChurn(t *testing.T) { churn(t, nettest.Scale(3000)) }
+func TestChurn(t *testing.T) { churn(t, nettest.Scale(3000)/slow) }
 
 func churn(t *testing.T, count int) {
 	p := newPair(t, Config{Port: rtap.Config{Queues: 2}})
@@ -310,7 +310,7 @@ func TestRouter(t *testing.T) {
 	defer cancel()
 	for i := range nets {
 		if _, err := traffic.TCP(ctx, traffic.TCPConfig{Server: ns[i], Client: ns[1-i], Addr: netip.AddrPortFrom(nets[i].Addr(), 0),
-			Bytes: int64(nettest.Scale(16 << 20))}); err != nil {
+			Bytes: int64(nettest.Scale(16<<20)) / slow}); err != nil {
 			t.Errorf("to %v: %v", nets[i], err)
 		}
 	}
