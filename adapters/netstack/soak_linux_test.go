@@ -6,5 +6,5 @@ package netstack
 
 import "testing"
 
-// An hour's worth of connections for a server that gets 100 a second.
-func TestSoakChurn(t *testing.T) { churn(t, 360_000) }
+// An hour's worth of connections for a server that gets 50 a second.
+func TestSoakChurn(t *testing.T) { churn(t, 180_000) }
