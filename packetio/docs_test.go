@@ -7,10 +7,13 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/rtap-project/rtap/internal/nettest"
 )
 
 // TestMigration: each piece of code that docs/migration.md shows is part of a file that is compiled.
 func TestMigration(t *testing.T) {
+	nettest.NeedFast(t)
 	var compiled string
 	for _, path := range []string{"example_test.go", "../bench/plain/migration_linux_test.go"} {
 		compiled += squeeze(read(t, path))

@@ -199,6 +199,27 @@ func TestPorts(t *testing.T) {
 	if _, ok := n.lend(late); !ok {
 		t.Error("no port though all are idle")
 	}
+	n = newTable(shared.As4())
+	n.now = func() time.Time { return now }
+	n.lend(late)
+	now = now.Add(idle)
+	if !n.in(datagram(17, netip.MustParseAddrPort("192.0.2.1:9"), netip.AddrPortFrom(shared, firstPort))) ||
+		n.hosts[public{17, firstPort}].seen != now {
+		t.Error("what comes in does not keep a port")
+	}
+}
+
+// TestBounded: hosts that went leave nothing behind.
+func TestBounded(t *testing.T) {
+	n := newTable(shared.As4())
+	now := time.Unix(1000, 0)
+	n.now = func() time.Time { return now }
+	for i := range 3 * ports {
+		n.lend(host{17, [4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}, 7})
+		if i%ports == 0 {
+			now = now.Add(idle)
+		}
+	}
 	if len(n.ports) != ports || len(n.hosts) != ports {
 		t.Errorf("%d hosts, %d ports are known, want %d", len(n.ports), len(n.hosts), ports)
 	}
