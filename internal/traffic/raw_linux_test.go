@@ -338,7 +338,7 @@ func TestFloodPastAFullQueue(t *testing.T) {
 func TestFloodEndsWithItsContext(t *testing.T) {
 	e := single(t)
 	in := injector(t, e)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), nettest.Bound(100*time.Millisecond))
 	defer cancel()
 	cfg := traffic.FloodConfig{Frames: [][]byte{frame(60)}}
 	if r, err := in.Flood(ctx, cfg); err != nil || r.Sent == 0 {

@@ -54,17 +54,21 @@ type run struct {
 	name    string
 	suite   string            // the Debian release that the kernel is from
 	sysctls map[string]string // below /proc/sys
+	all     bool              // the packages named by anyKernel too
 }
 
 // runs are named by release: bookworm has Linux 6.1, trixie 6.12, sid what is newest (7.2 in 2026). The second
 // run on trixie is what a hardened machine or a container's seccomp profile looks like to the driver (the
-// sysctl is there since Linux 6.6).
+// sysctl is there since Linux 6.6). The longest come first, so that no machine is left to run alone.
 var runs = []run{
-	{name: "bookworm", suite: "bookworm"},
-	{name: "trixie", suite: "trixie"},
+	{name: "bookworm", suite: "bookworm", all: true},
 	{name: "sid", suite: "sid"},
+	{name: "trixie", suite: "trixie"},
 	{name: "trixie-no-io_uring", suite: "trixie", sysctls: map[string]string{"kernel/io_uring_disabled": "2"}},
 }
+
+// everything is which packages are tested unless some are named.
+var everything = []string{"./..."}
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
@@ -112,7 +116,7 @@ func parseFlags(args []string) (*config, error) {
 		c.only = strings.Split(only, ",")
 	}
 	if c.packages = f.Args(); len(c.packages) == 0 {
-		c.packages = []string{"./..."}
+		c.packages = everything
 	}
 	return c, c.resolve()
 }

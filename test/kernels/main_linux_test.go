@@ -3,8 +3,12 @@
 package main
 
 import (
+	"path"
+	"path/filepath"
 	"slices"
 	"testing"
+
+	"github.com/rtap-project/rtap/test/kernels/plan"
 )
 
 func TestSelectRuns(t *testing.T) {
@@ -21,6 +25,31 @@ func TestSelectRuns(t *testing.T) {
 	for _, only := range [][]string{{""}, {"x"}, {"sid", "x"}} {
 		if got, err := selectRuns(only); err == nil {
 			t.Errorf("%q: got %v, want an error", only, got)
+		}
+	}
+}
+
+// TestAnyKernel: each package that runs leave out is there, and runs once.
+func TestAnyKernel(t *testing.T) {
+	s := new(suite)
+	for _, dir := range append([]string{".", "forward"}, anyKernel...) {
+		if found, err := filepath.Glob(filepath.Join("../..", dir, "*_test.go")); err != nil || len(found) == 0 {
+			t.Errorf("%s has no tests, %v", dir, err)
+		}
+		s.tests = append(s.tests, plan.Test{Dir: path.Join(treeDir, dir)})
+	}
+	n := map[string]int{}
+	for _, r := range runs {
+		for _, test := range s.of(&config{packages: everything}, r) {
+			n[test.Dir]++
+		}
+		if got := s.of(&config{packages: []string{"./mbuf"}}, r); len(got) != len(s.tests) {
+			t.Errorf("%s leaves out what was asked for", r.name)
+		}
+	}
+	for i, test := range s.tests {
+		if want := map[bool]int{true: len(runs), false: 1}[i < 2]; n[test.Dir] != want {
+			t.Errorf("%s runs %d times, want %d", test.Dir, n[test.Dir], want)
 		}
 	}
 }

@@ -28,6 +28,14 @@ const (
 // maxTreeFile leaves out what is no source and no test's data.
 const maxTreeFile = 1 << 20
 
+// anyKernel are packages whose tests ask nothing of the kernel that one release does otherwise than another:
+// what is computed, sockets and files, and the tests' own tools. One run of all has them, unless they are asked
+// for by name.
+var anyKernel = []string{
+	"header", "vnethdr", "mbuf", "metrics", "telemetry", "internal/epoll", "internal/ipc", "internal/nettest",
+	"internal/runtimedir", "internal/shm", "internal/traffic", "test/kernels", "test/kernels/plan",
+}
+
 // suite is what goes into every machine.
 type suite struct {
 	module string // root directory here
@@ -62,6 +70,16 @@ func buildSuite(ctx context.Context, cfg *config) (*suite, error) {
 		return nil, fmt.Errorf("no package with tests matches %s", strings.Join(cfg.packages, " "))
 	}
 	return s, nil
+}
+
+// of are the tests of a run.
+func (s *suite) of(cfg *config, r run) []plan.Test {
+	if r.all || !slices.Equal(cfg.packages, everything) {
+		return s.tests
+	}
+	return slices.DeleteFunc(slices.Clone(s.tests), func(t plan.Test) bool {
+		return slices.Contains(anyKernel, strings.TrimPrefix(t.Dir, treeDir+"/"))
+	})
 }
 
 // goEnv is how go builds what runs in the machines: static, for the machines' own architecture.

@@ -46,7 +46,8 @@ func boot(ctx context.Context, cfg *config, s *suite, k *kernel, r run) *result 
 	initrd := filepath.Join(s.build, "initramfs-"+r.name)
 	vmCtx, cancel := context.WithTimeout(ctx, cfg.perVM)
 	defer cancel()
-	tests := s.tests
+	all := s.of(cfg, r)
+	tests := all
 	var err error
 	for range 2 {
 		if err = s.initramfs(initrd, cfg, k, r, tests); err != nil {
@@ -55,11 +56,11 @@ func boot(ctx context.Context, cfg *config, s *suite, k *kernel, r run) *result 
 		if err = m.run(vmCtx, k.image(), initrd, res); !errors.Is(err, errEmulator) {
 			break
 		}
-		tests = res.again(s.tests)
+		tests = res.again(all)
 		m.name = r.name + "-again" // its logs stay
 		fmt.Printf("%s: %v; once more from %s\n", r.name, err, tests[0].Package)
 	}
-	res.finish(err, s.tests, time.Since(start))
+	res.finish(err, all, time.Since(start))
 	// Held only to boot from; a machine's is as large as all test binaries together.
 	if err := os.Remove(initrd); err != nil {
 		fmt.Fprintln(os.Stderr, "kernels:", err)
