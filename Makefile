@@ -18,6 +18,7 @@ BENCHWIREGUARD ?=
 # Tests talk to the kernel: a result from the cache says nothing. Two packages at once: each has namespaces
 # of its own, but with more the waits that they bound would measure the machine's load.
 GOTEST = $(GO) test -count=1 -p 2
+TWO    = $(MAKE) --no-print-directory -k -j2 --output-sync=target
 
 # Build tags that change what is compiled: the checks run with none and with each.
 TAGS = mbufdebug soak
@@ -53,11 +54,17 @@ demo: build ## build, and show it working on real traffic in namespaces of its o
 
 test: ## all tests, within 5 minutes (root: without, what needs it is skipped)
 	CGO_ENABLED=0 $(GOTEST) -timeout 5m $(TESTFLAGS) $(PKG)
-	@set -e; for m in $(MODULES); do CGO_ENABLED=0 $(GO) test -C $$m -count=1 -p 1 -timeout 5m $(TESTFLAGS) ./...; done
+	@$(TWO) $(MODULES:%=test-in/%)
+
+test-in/%:
+	CGO_ENABLED=0 $(GO) test -C $* -count=1 -p 1 -timeout 5m $(TESTFLAGS) ./...
 
 race: ## all tests under the race detector (needs a C compiler)
 	CGO_ENABLED=1 $(RACE) $(GOTEST) -race -timeout 10m $(TESTFLAGS) $(PKG)
-	@set -e; for m in $(PARTS) $(ADAPTERS); do CGO_ENABLED=1 $(RACE) $(GO) test -C $$m -count=1 -p 1 -race -timeout 10m $(TESTFLAGS) ./...; done
+	@$(TWO) $(patsubst %,race-in/%,$(PARTS) $(ADAPTERS))
+
+race-in/%:
+	CGO_ENABLED=1 $(RACE) $(GO) test -C $* -count=1 -p 1 -race -timeout 10m $(TESTFLAGS) ./...
 
 debug: ## the tests of mbuf with double frees and foreign mbufs caught
 	CGO_ENABLED=0 $(GOTEST) -tags mbufdebug -timeout 5m $(TESTFLAGS) ./mbuf/...

@@ -57,7 +57,7 @@ func largeIP(size, segment int, v6 bool) (packet []byte, hdr vnethdr.Header) {
 // TestOffloadFrameSizes: LRO frames as long as they may be, one byte less, and one
 // more, which the kernel cuts.
 func TestOffloadFrameSizes(t *testing.T) {
-	eachEngine(t, func(t *testing.T, e Engine) {
+	eachEngineIfFast(t, func(t *testing.T, e Engine) {
 		for _, c := range []struct {
 			name string
 			cfg  Config

@@ -18,7 +18,7 @@ import (
 // tag, and goes out so. (An outer UDP header of IPv6 has a checksum in any case.)
 func TestOffloadTunnel(t *testing.T) {
 	needTunnels(t)
-	eachEngine(t, func(t *testing.T, e Engine) {
+	eachEngineIfFast(t, func(t *testing.T, e Engine) {
 		for _, c := range []struct{ v6, checksum, tag, strip bool }{
 			{}, {checksum: true}, {v6: true}, {checksum: true, tag: true}, {tag: true, strip: true}, {v6: true, tag: true, strip: true},
 		} {

@@ -125,7 +125,7 @@ func TestTCP(t *testing.T) {
 			t.Errorf("%v: %+v, %v", dst, r, err)
 		}
 	}
-	r, err := traffic.TCP(within(t), traffic.TCPConfig{Server: a.ns, Client: a.ns, Addr: netip.AddrPortFrom(a.v4, 4242), Duration: 50 * time.Millisecond})
+	r, err := traffic.TCP(within(t), traffic.TCPConfig{Server: a.ns, Client: a.ns, Addr: netip.AddrPortFrom(a.v4, 4242), Duration: nettest.Bound(50 * time.Millisecond)})
 	if err != nil || r.Bytes == 0 || r.Elapsed < 50*time.Millisecond {
 		t.Errorf("by duration: %+v, %v", r, err)
 	}

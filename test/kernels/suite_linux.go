@@ -29,8 +29,7 @@ const (
 const maxTreeFile = 1 << 20
 
 // anyKernel are packages whose tests ask nothing of the kernel that one release does otherwise than another:
-// what is computed, sockets and files, and the tests' own tools. One run of all has them, unless they are asked
-// for by name.
+// what is computed, sockets and files, and the tests' own tools. The oldest runs them.
 var anyKernel = []string{
 	"header", "vnethdr", "mbuf", "metrics", "telemetry", "internal/epoll", "internal/ipc", "internal/nettest",
 	"internal/runtimedir", "internal/shm", "internal/traffic", "test/kernels", "test/kernels/plan",
@@ -74,11 +73,11 @@ func buildSuite(ctx context.Context, cfg *config) (*suite, error) {
 
 // of are the tests of a run.
 func (s *suite) of(cfg *config, r run) []plan.Test {
-	if r.all || !slices.Equal(cfg.packages, everything) {
+	if !slices.Equal(cfg.packages, everything) {
 		return s.tests
 	}
 	return slices.DeleteFunc(slices.Clone(s.tests), func(t plan.Test) bool {
-		return slices.Contains(anyKernel, strings.TrimPrefix(t.Dir, treeDir+"/"))
+		return slices.Contains(r.leave, strings.TrimPrefix(t.Dir, treeDir+"/"))
 	})
 }
 
