@@ -30,6 +30,8 @@ const (
 	demoPings = 20
 	// demoGrace is how long something that did not get through is waited for.
 	demoGrace = 30 * time.Second
+	// demoReply is how long a ping is waited for: an unanswered question for the neighbour is asked again after a second.
+	demoReply = 10 * time.Second
 )
 
 // host is a port that answers for the second of the cable's addresses, as a
@@ -141,7 +143,8 @@ func (m *demo) ping(ctx context.Context, ns *netns.NS, dst netip.Addr, skip erro
 	}
 	ctx, cancel := context.WithTimeout(ctx, m.share(pingShare)+demoGrace)
 	defer cancel()
-	r, err := traffic.Ping(ctx, traffic.PingConfig{NS: ns, Dst: dst, Count: demoPings, Interval: m.share(pingShare) / demoPings})
+	r, err := traffic.Ping(ctx, traffic.PingConfig{NS: ns, Dst: dst, Count: demoPings, Interval: m.share(pingShare) / demoPings,
+		Timeout: demoReply})
 	if err == nil && r.Lost() > 0 {
 		err = fmt.Errorf("%d of %d had no answer (%v)", r.Lost(), r.Sent, r.Unreachable)
 	}
