@@ -3,10 +3,12 @@
 package main
 
 import (
+	"errors"
 	"path"
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/rtap-project/rtap/test/kernels/plan"
 )
@@ -54,6 +56,20 @@ func TestLeave(t *testing.T) {
 		}
 		if n[test.Dir] != want {
 			t.Errorf("%s runs %d times, want %d", test.Dir, n[test.Dir], want)
+		}
+	}
+}
+
+func TestCheckClock(t *testing.T) {
+	for _, c := range []struct {
+		booted, started time.Duration
+		ok              bool
+	}{
+		{4 * time.Second, 6 * time.Second, true}, {0, 0, true}, {60 * time.Second, 50 * time.Second, true},
+		{77 * time.Second, 10 * time.Second, false}, {10 * time.Second, 5 * time.Second, false},
+	} {
+		if err := checkClock(c.booted, c.started); (err == nil) != c.ok || err != nil && !errors.Is(err, errEmulator) {
+			t.Errorf("%v after %v: %v", c.booted, c.started, err)
 		}
 	}
 }
