@@ -60,6 +60,22 @@ func (d *Device) Share() (s Shared, fds []int, err error) {
 	return s, fds, d.opErr("share", -1, err)
 }
 
+// DupFD is another descriptor of /dev/net/tun for the interface, close-on-exec and non-blocking, which the caller owns and
+// closes. It is detached from traffic: there is nothing to read from it, and it takes no packets from anybody. It answers
+// ioctl(2), such as TUNGETIFF, whatever became of the name, and the interface lasts as long as it is open, even if this
+// process ends; until it is closed nobody else can open the interface (EBUSY). Any state of the port will do but closed; of
+// a secondary it is ErrSecondary. Linux only.
+func (d *Device) DupFD() (int, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	err := d.locate()
+	if err != nil {
+		return -1, d.opErr("duplicate the descriptor of", -1, err)
+	}
+	fd, err := shm.Dup(d.keep.FD())
+	return fd, d.opErr("duplicate the descriptor of", -1, err)
+}
+
 func (d *Device) share() (s Shared, fds []int, err error) {
 	if err := d.locate(); err != nil {
 		return s, nil, err

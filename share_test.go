@@ -13,11 +13,13 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/rtap-project/rtap/internal/ipc"
 	"github.com/rtap-project/rtap/internal/nettest"
+	"github.com/rtap-project/rtap/internal/tuntap"
 	"github.com/rtap-project/rtap/mbuf"
 )
 
@@ -334,4 +336,28 @@ func (p *port) startSharer() (*exec.Cmd, io.Closer) {
 		p.t.Fatalf("the other process: %v", err)
 	}
 	return cmd, in
+}
+
+// TestDupFD: it knows the interface in any state of the port, takes no packets, and holds the interface.
+func TestDupFD(t *testing.T) {
+	p := openPort(t, Config{})
+	fd, err := p.DupFD()
+	must(t, err)
+	dup := tuntap.FromFD(fd)
+	defer func() { must(t, dup.Close()) }()
+	p.setUp(1, RxConfig{Ring: 16})
+	p.exchange()
+	if name, err := dup.Name(); err != nil || name != p.Name() {
+		t.Errorf("name is %q, %v, want %q", name, err, p.Name())
+	}
+	if n, err := syscall.Read(fd, make([]byte, 2000)); err != syscall.EAGAIN {
+		t.Errorf("%d bytes are read from it, %v", n, err)
+	}
+	must(t, p.Close())
+	if _, err := dup.Name(); err != nil {
+		t.Errorf("after Close: %v", err)
+	}
+	if _, err := p.DupFD(); !errors.Is(err, ErrClosed) {
+		t.Errorf("DupFD after Close: %v", err)
+	}
 }

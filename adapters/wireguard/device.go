@@ -39,6 +39,7 @@ type Device struct {
 	reader  reader
 	writer  writer
 	events  events
+	file    *os.File
 	closing atomic.Bool
 	once    sync.Once
 	err     error // of Close
@@ -90,16 +91,24 @@ func (d *Device) start() error {
 	if err := d.port.Start(); err != nil {
 		return err
 	}
+	fd, err := d.port.DupFD()
+	if err != nil {
+		return err
+	}
+	d.file = os.NewFile(uintptr(fd), "/dev/net/tun")
 	return d.events.open(d.port)
 }
 
 // Port is what the device is made of, for statistics, telemetry and events. It is the device's to stop and close.
 func (d *Device) Port() *rtap.Device { return d.port }
 
-// File is nil, on which methods of os.File return os.ErrInvalid: the queue's descriptor is the port's alone, as whoever
-// reads from it takes packets away. wireguard-go needs File in its command alone, to hand the interface on to a process in
-// the background.
-func (d *Device) File() *os.File { return nil }
+// File is a descriptor of the interface, the device's to close, for ioctl(2) such as TUNGETIFF. It is detached from traffic:
+// whoever could read from the queue's would take packets away from Read. A process that it is handed on to holds the
+// interface with it, but cannot make a device of it: tun.CreateTUNFromFile would be without a queue, and does not know
+// headers as long as the kernel's are here since Linux 6.17, 24 bytes. To hand an interface on, open it with
+// rtap.Config.Persist: when this device is closed, or its process has ended, and every File and its duplicates are
+// closed, another process calls New with the interface's name.
+func (d *Device) File() *os.File { return d.file }
 
 // MTU is the interface's, in bytes.
 func (d *Device) MTU() (int, error) {
@@ -122,6 +131,9 @@ func (d *Device) Close() error {
 	d.once.Do(func() {
 		d.closing.Store(true)
 		d.events.close()
+		if d.file != nil {
+			d.file.Close() // else it would hold the interface
+		}
 		err := d.port.Stop() // Read and Write return from now on
 		d.reader.drop()
 		d.err = errors.Join(err, d.port.Close(), d.reader.close(), d.writer.close())

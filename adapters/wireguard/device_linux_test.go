@@ -93,8 +93,8 @@ func TestDrop(t *testing.T) {
 	must(t, err)
 	link, err := nettest.Conn(t, ns).LinkByName("wg0")
 	must(t, err)
-	if name != "wg0" || mtu != 1380 || link.MTU != 1380 || link.Up || d.BatchSize() != 128 || d.File() != nil {
-		t.Errorf("%s, MTU %d, %+v, batches of %d, file %v", name, mtu, link, d.BatchSize(), d.File())
+	if name != "wg0" || mtu != 1380 || link.MTU != 1380 || link.Up || d.BatchSize() != 128 {
+		t.Errorf("%s, MTU %d, %+v, batches of %d", name, mtu, link, d.BatchSize())
 	}
 	if d, err := CreateTUN("a name that is too long", 1380); err == nil || d != nil {
 		t.Errorf("%v, %v", d, err)
@@ -245,6 +245,77 @@ func TestCloseWithPackets(t *testing.T) {
 		t.Fatal(n, err)
 	}
 	must(t, o.Close())
+}
+
+// fileName asks a descriptor for its interface's name.
+func fileName(t testing.TB, fd uintptr) string {
+	t.Helper()
+	ifr, err := unix.NewIfreq("")
+	must(t, err)
+	must(t, unix.IoctlIfreq(int(fd), unix.TUNGETIFF, ifr))
+	if ifr.Uint16()&unix.IFF_TUN == 0 {
+		t.Errorf("flags %#x", ifr.Uint16())
+	}
+	return ifr.Name()
+}
+
+// TestFile: it says what the interface is, takes no packets, is closed with the device, and a duplicate, as another process may
+// have it, holds the interface.
+func TestFile(t *testing.T) {
+	o := open(t, rtap.Config{})
+	f := o.File()
+	if f != o.File() {
+		t.Error("each call gives another file")
+	}
+	must(t, o.conn.SetName(o.index, "wg1"))
+	if name := fileName(t, f.Fd()); name != "wg1" {
+		t.Errorf("name is %q", name)
+	}
+	o.up()
+	s := o.sender(1)
+	bufs, sizes := buffers(1, 2000)
+	for range 5 {
+		s.send(1, 100)
+		if n, err := unix.Read(int(f.Fd()), make([]byte, 2000)); err != unix.EAGAIN {
+			t.Fatalf("%d bytes are read from the file, %v", n, err)
+		}
+		if n, err := o.Read(bufs, sizes, offset); n != 1 || err != nil {
+			t.Fatal(n, err)
+		}
+	}
+	other, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	must(t, err)
+	err = o.Close()
+	link, linkErr := o.conn.LinkByName("wg1")
+	name := fileName(t, uintptr(other))
+	must(t, unix.Close(other))
+	if err != nil || linkErr != nil || link.Index != o.index || name != "wg1" {
+		t.Errorf("Close: %v; then %q, %+v, %v", err, name, link, linkErr)
+	}
+	if _, err := f.Stat(); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("after Close the file is open: %v", err)
+	}
+	if link, err := o.conn.LinkByName("wg1"); !errors.Is(err, rtnl.ErrNotFound) {
+		t.Errorf("%+v, %v, want it gone", link, err)
+	}
+}
+
+// TestHandedOn: the interface and its addresses stay when a device ends, for another one that is made of it by name.
+func TestHandedOn(t *testing.T) {
+	o := open(t, rtap.Config{Persist: true})
+	o.up()
+	must(t, o.Close())
+	d := o.Device
+	must(t, o.ns.Do(func() (err error) { d, err = New(rtap.Config{Name: "wg0"}); return err }))
+	o.Device = d // closed at the end of the test
+	must(t, o.conn.SetUp(o.index))
+	o.sender(1).send(1, 100)
+	bufs, sizes := buffers(1, 2000)
+	if n, err := o.Read(bufs, sizes, offset); n != 1 || err != nil {
+		t.Error(n, err)
+	}
+	must(t, o.Close())
+	must(t, o.conn.Delete(o.index))
 }
 
 // sender is a UDP socket of the kernel's, whose datagrams go out of the interface.

@@ -18,7 +18,11 @@
 //
 // # What is different from wireguard-go's own device
 //
-//   - [Device.File] is nil: there is no descriptor to hand on to another process.
+//   - [Device.File] is for ioctl(2): packets do not come through it. There is no tun.CreateTUNFromFile nor
+//     tun.CreateUnmonitoredTUNFromFD here, as a port is more than a descriptor that somebody has attached: an interface
+//     is handed on by its name, see [Device.File].
+//   - [Device.Events] begins with what happens first: there is no tun.EventDown of an interface that is made
+//     down, and tun.EventMTUUpdate comes with changes of the MTU alone.
 //   - [Device.Write] does not fail when the interface is down. Such packets count in the port's oerrors.
 //   - [Device.Name] follows a rename.
 //   - [Device.Read] never returns tun.ErrTooManySegments: what does not fit comes with the next call.
