@@ -77,7 +77,7 @@ func (r *relay) tunnel(v6, checksum bool) []netip.Addr {
 	for i, p := range r.ports {
 		var index int
 		nettest.NeedProbe(t, "VXLAN", func() (err error) {
-			index, err = traffic.AddVXLAN(p.ns, p.index, "tunnel", 42, outer[i], outer[1-i], checksum)
+			index, err = traffic.AddVXLAN(p.ns, p.index, "tunnel", 42, 4789, outer[i], outer[1-i], checksum)
 			return err
 		})
 		addr := far

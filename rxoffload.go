@@ -126,7 +126,34 @@ func (l2 *layer2) partial(b []byte, hdr *vnethdr.Header, l header.Layout) (heade
 		return l, true
 	}
 	outer := l2.parseOuter(b)
-	return outer, is(hdr, outer)
+	if hdr.GSOType&tunnelGSO == 0 || is(hdr, outer) {
+		return outer, is(hdr, outer)
+	}
+	return l2.otherPort(b, hdr, outer)
+}
+
+const tunnelGSO = vnethdr.GSOUDPTunnelIPv4 | vnethdr.GSOUDPTunnelIPv6
+
+// tunnelPorts are those by which package header knows VXLAN and GENEVE.
+var tunnelPorts = [...]uint16{4789, 6081}
+
+// otherPort finds the headers of a tunnel on a UDP port that is not its own: that it is one the kernel has said, and where
+// the inner checksum must be. b is as it was afterwards.
+func (l2 *layer2) otherPort(b []byte, hdr *vnethdr.Header, outer header.Layout) (header.Layout, bool) {
+	at := outer.L4Start() + 2
+	if innerL4(outer.PacketType) != mbuf.PTypeL4UDP || at+2 > len(b) {
+		return outer, false
+	}
+	port := b[at : at+2]
+	was := binary.BigEndian.Uint16(port)
+	defer binary.BigEndian.PutUint16(port, was)
+	for _, p := range tunnelPorts {
+		binary.BigEndian.PutUint16(port, p)
+		if l := l2.parse(b); is(hdr, l) {
+			return l, true
+		}
+	}
+	return outer, false
 }
 
 // is reports whether hdr speaks of the innermost layer-4 checksum of l.
@@ -159,7 +186,7 @@ func innerL4(ptype uint32) uint32 {
 // is never complete.
 func describeLRO(m *mbuf.Mbuf, hdr *vnethdr.Header, l header.Layout) bool {
 	want := mbuf.PTypeL4TCP
-	switch hdr.GSOType &^ (vnethdr.GSOECN | vnethdr.GSOUDPTunnelIPv4 | vnethdr.GSOUDPTunnelIPv6) {
+	switch hdr.GSOType &^ (vnethdr.GSOECN | tunnelGSO) {
 	case vnethdr.GSOTCPv4, vnethdr.GSOTCPv6:
 	case vnethdr.GSOUDPL4:
 		want = mbuf.PTypeL4UDP
@@ -169,7 +196,7 @@ func describeLRO(m *mbuf.Mbuf, hdr *vnethdr.Header, l header.Layout) bool {
 	if hdr.Flags&vnethdr.FlagNeedsCsum == 0 || innerL4(l.PacketType) != want || hdr.GSOSize == 0 {
 		return false
 	}
-	if hdr.GSOType&(vnethdr.GSOUDPTunnelIPv4|vnethdr.GSOUDPTunnelIPv6) != 0 {
+	if hdr.GSOType&tunnelGSO != 0 {
 		if !tunnelAt(hdr, l, 0) && !tunnelAt(hdr, l, vlanLen) {
 			return false
 		}

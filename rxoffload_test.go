@@ -9,6 +9,7 @@ import (
 	"encoding/binary"
 	"testing"
 
+	"github.com/rtap-project/rtap/header"
 	"github.com/rtap-project/rtap/internal/pktio"
 	"github.com/rtap-project/rtap/mbuf"
 	"github.com/rtap-project/rtap/vnethdr"
@@ -105,6 +106,12 @@ func withSeg(l mbuf.Lengths, size int) mbuf.Lengths {
 	return l
 }
 
+// toPort is a frame of VXLAN with another UDP port of the destination.
+func toPort(b []byte, port uint16) []byte {
+	binary.BigEndian.PutUint16(b[header.ParseOuter(b).L4Start()+2:], port)
+	return b
+}
+
 func rxCases() []rxCase {
 	tcp4, tcp6 := spec{payload: 100}, spec{v6: true, payload: 100}
 	udp4, udp6 := spec{udp: true, payload: 100}, spec{udp: true, v6: true, payload: 100}
@@ -125,6 +132,8 @@ func rxCases() []rxCase {
 	taggedHdr.CsumStart += 4
 	wrongPlace := tunnelHdr
 	wrongPlace.InnerNetwork++
+	unknownHdr := tunnelHdr
+	unknownHdr.CsumStart++
 	outerUDP := spec{udp: true, vxlan: &spec{payload: 100}} // what is to be completed is the outer checksum
 	outerCsum := vnethdr.Header{Flags: vnethdr.FlagNeedsCsum, CsumStart: 34, CsumOffset: 6}
 	return []rxCase{
@@ -162,6 +171,12 @@ func rxCases() []rxCase {
 			flags: mbuf.RxLRO | mbuf.RxL4CksumNone, ptype: vxlanTCP ^ mbuf.PTypeL2Ether ^ mbuf.PTypeL2EtherVLAN, lengths: withSeg(taggedTunnel.lengths(), 1000)},
 		{name: "LRO in VXLAN behind a tag that is stripped", offloads: RxOffloadTCPLRO | RxOffloadTunnelLRO | RxOffloadVLANStrip, hdr: taggedHdr, frame: taggedTunnel.partial(), data: tunnel.partial(), tci: 0x6005,
 			flags: mbuf.RxLRO | mbuf.RxL4CksumNone | mbuf.RxVLAN | mbuf.RxVLANStripped, ptype: vxlanTCP, lengths: withSeg(tunnel.lengths(), 1000)},
+		{name: "LRO in VXLAN on another port", offloads: RxOffloadTCPLRO | RxOffloadTunnelLRO, hdr: tunnelHdr, frame: toPort(tunnel.partial(), 5555),
+			flags: mbuf.RxLRO | mbuf.RxL4CksumNone, ptype: vxlanTCP, lengths: withSeg(tunnel.lengths(), 1000)},
+		{name: "LRO in VXLAN on another port, behind a tag", offloads: RxOffloadTCPLRO | RxOffloadTunnelLRO, hdr: taggedHdr, frame: toPort(taggedTunnel.partial(), 5555),
+			flags: mbuf.RxLRO | mbuf.RxL4CksumNone, ptype: vxlanTCP ^ mbuf.PTypeL2Ether ^ mbuf.PTypeL2EtherVLAN, lengths: withSeg(taggedTunnel.lengths(), 1000)},
+		{name: "LRO in VXLAN on another port, elsewhere", offloads: RxOffloadTCPLRO | RxOffloadTunnelLRO, hdr: wrongPlace, frame: toPort(tunnel.partial(), 5555), refused: true},
+		{name: "LRO in a tunnel of no known kind", offloads: RxOffloadTCPLRO | RxOffloadTunnelLRO, hdr: unknownHdr, frame: toPort(tunnel.partial(), 5555), refused: true},
 		{name: "LRO in VXLAN elsewhere", offloads: RxOffloadTCPLRO | RxOffloadTunnelLRO, hdr: wrongPlace, frame: tunnel.partial(), refused: true},
 		{name: "LRO of what is no TCP", offloads: everyRx, hdr: large(udp4, vnethdr.GSOTCPv4, 10), frame: udp4.partial(), refused: true},
 		{name: "LRO of unknown kind", offloads: everyRx, hdr: large(udp4, 2, 10), frame: udp4.partial(), refused: true},

@@ -157,13 +157,16 @@ func TestTunnel(t *testing.T) {
 // TestVXLAN: a network over the tunnel, whose packets the kernel may leave large.
 func TestVXLAN(t *testing.T) {
 	for name, ends := range map[string][2]create{"rtap": ours, "to wireguard-go's": {wireguard.CreateTUN, tun.CreateTUN}} {
-		for _, checksum := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%s checksum=%v", name, checksum), func(t *testing.T) {
+		for _, c := range []struct {
+			checksum bool
+			port     int
+		}{{false, 4789}, {true, 4789}, {true, 5555}} { // the last one is nobody's
+			t.Run(fmt.Sprintf("%s checksum=%v port=%d", name, c.checksum, c.port), func(t *testing.T) {
 				w := connect(t, ends)
 				w.reach()
 				over := [2]netip.Prefix{netip.MustParsePrefix("10.8.0.1/24"), netip.MustParsePrefix("10.8.0.2/24")}
 				for i, e := range w.Ends {
-					index, err := traffic.AddVXLAN(e.NS, w.index[i], "vxlan0", 7, w.inner(i, false), w.inner(1-i, false), checksum)
+					index, err := traffic.AddVXLAN(e.NS, w.index[i], "vxlan0", 7, c.port, w.inner(i, false), w.inner(1-i, false), c.checksum)
 					nettest.NeedProbe(t, "VXLAN", func() error { return err })
 					must(t, w.conn[i].SetMTU(index, device.DefaultMTU-50))
 					must(t, w.conn[i].AddAddr(index, over[i]))

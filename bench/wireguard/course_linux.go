@@ -212,7 +212,7 @@ func addVXLAN(ns [2]*netns.NS, under [2]netip.Prefix) error {
 		if err != nil {
 			return err
 		}
-		index, err := traffic.AddVXLAN(ns[i], link.Index, "vxlan0", 7, under[i].Addr(), under[1-i].Addr(), true)
+		index, err := traffic.AddVXLAN(ns[i], link.Index, "vxlan0", 7, 4789, under[i].Addr(), under[1-i].Addr(), true)
 		if err != nil {
 			return err
 		}

@@ -37,14 +37,14 @@ func AddVLAN(ns *netns.NS, below int, name string, tag VLANTag) (index int, err 
 	return l.Index, linkErr("add vlan "+name, err)
 }
 
-// AddVXLAN makes a VXLAN interface, up, whose packets go to one other end, remote (RFC 7348), from local, and
+// AddVXLAN makes a VXLAN interface, up, whose packets go to one UDP port of one other end, remote (RFC 7348), from local, and
 // returns its index. Over IPv4 the outer UDP header has a checksum only if checksum is true. The error wraps
 // EOPNOTSUPP where the kernel lacks vxlan.
-func AddVXLAN(ns *netns.NS, below int, name string, vni int, local, remote netip.Addr, checksum bool) (index int, err error) {
+func AddVXLAN(ns *netns.NS, below int, name string, vni, port int, local, remote netip.Addr, checksum bool) (index int, err error) {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = name
 	l := &netlink.Vxlan{LinkAttrs: attrs, VxlanId: vni, VtepDevIndex: below, SrcAddr: local.AsSlice(), Group: remote.AsSlice(),
-		Port: 4789, UDPCSum: checksum || remote.Is6(), Learning: true}
+		Port: port, UDPCSum: checksum || remote.Is6(), Learning: true}
 	err = inside(ns, func() error {
 		if err := netlink.LinkAdd(l); err != nil {
 			return err

@@ -102,7 +102,7 @@ func PushVLAN(ns *netns.NS, index int, tags ...VLANTag) error { return errLinuxO
 func Redirect(ns *netns.NS, from, to int) error { return errLinuxOnly }
 
 // AddVXLAN is not supported.
-func AddVXLAN(ns *netns.NS, below int, name string, vni int, local, remote netip.Addr, checksum bool) (index int, err error) {
+func AddVXLAN(ns *netns.NS, below int, name string, vni, port int, local, remote netip.Addr, checksum bool) (index int, err error) {
 	return 0, errLinuxOnly
 }
 
