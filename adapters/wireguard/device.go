@@ -141,6 +141,15 @@ func (d *Device) Close() error {
 	return d.err
 }
 
+// ended is what Read returns when waiting has failed: wireguard-go ends with any error, and logs those that are not
+// os.ErrClosed.
+func (d *Device) ended(err error) error {
+	if d.down() {
+		return closed(d.port)
+	}
+	return fmt.Errorf("wireguard: read: %w", err)
+}
+
 // closed is what Read and Write return when the port gives nothing more.
 func closed(port *rtap.Device) error {
 	if err := port.Err(); errors.Is(err, rtap.ErrGone) {

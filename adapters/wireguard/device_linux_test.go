@@ -403,6 +403,40 @@ func TestRead(t *testing.T) {
 	}
 }
 
+// TestReadWithoutDescriptors: a process that has none left reads on.
+func TestReadWithoutDescriptors(t *testing.T) {
+	o := open(t, rtap.Config{})
+	o.up()
+	s := o.sender(1)
+	var limit unix.Rlimit
+	must(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
+	none := limit
+	none.Cur = 0
+	must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &none))
+	defer func() { must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)) }()
+	bufs, sizes := buffers(1, 2000)
+	var n int
+	var err error
+	done := make(chan struct{})
+	go func() { defer close(done); n, err = o.Read(bufs, sizes, offset) }()
+	var inside, over bool
+	for !inside && !over { // then it waits, or is about to
+		if inside = !o.reader.mu.TryLock(); !inside {
+			o.reader.mu.Unlock()
+		}
+		select {
+		case <-done:
+			over = true
+		case <-time.After(time.Millisecond):
+		}
+	}
+	s.send(1, 100)
+	ended(t, "Read", func() { <-done })
+	if n != 1 || err != nil {
+		t.Error(n, err)
+	}
+}
+
 // TestReadShort: a packet that its buffer is too short for is lost, and no other.
 func TestReadShort(t *testing.T) {
 	o := open(t, rtap.Config{})

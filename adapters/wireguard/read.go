@@ -4,6 +4,7 @@ package wireguard
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 
@@ -34,6 +35,7 @@ type reader struct {
 	queue   *rtap.RxQueue
 	pool    *mbuf.Pool
 	cache   *mbuf.Cache
+	waiter  *rtap.RxWaiter // made beforehand: Read must not fail for want of a descriptor
 	cutter  gso.Segmenter
 	burst   int // how many packets to take from the queue next
 	bufs    [readBurst]*mbuf.Mbuf
@@ -46,8 +48,11 @@ func (r *reader) open(port *rtap.Device) (err error) {
 		return err
 	}
 	r.cache, r.burst = r.pool.NewCache(readCache), readBurst
-	err = port.SetupRxQueue(0, rtap.RxConfig{Ring: readBurst, Memory: r.cache})
+	if err := port.SetupRxQueue(0, rtap.RxConfig{Ring: readBurst, Memory: r.cache}); err != nil {
+		return err
+	}
 	r.queue = port.RxQueue(0)
+	r.waiter, err = rtap.NewRxWaiter(r.queue)
 	return err
 }
 
@@ -56,7 +61,7 @@ func (r *reader) open(port *rtap.Device) (err error) {
 // Read. Every packet is as it would be on a wire, its checksums complete. One that a buffer is too short for is lost.
 //
 // The error wraps os.ErrClosed when the device is closed or its interface was deleted; the latter wraps rtap.ErrGone
-// as well. Nothing is allocated.
+// as well. There are no others, unless the kernel has no memory to wait with. Nothing is allocated.
 func (d *Device) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
 	r := &d.reader
 	r.mu.Lock()
@@ -72,8 +77,11 @@ func (d *Device) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
 		}
 		n := r.queue.Burst(r.bufs[:r.burst])
 		r.waiting = r.bufs[:n]
-		if n == 0 && r.queue.Wait(context.Background()) != nil {
-			return 0, closed(d.port)
+		if n > 0 {
+			continue
+		}
+		if err := r.waiter.Wait(context.Background()); err != nil {
+			return 0, d.ended(err)
 		}
 	}
 }
@@ -101,12 +109,15 @@ func (r *reader) drop() {
 }
 
 // close gives the memory back. The port is closed.
-func (r *reader) close() error {
+func (r *reader) close() (err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.pool == nil {
 		return nil
 	}
 	r.cache.Close()
-	return r.pool.Close()
+	if r.waiter != nil {
+		err = r.waiter.Close()
+	}
+	return errors.Join(err, r.pool.Close())
 }
