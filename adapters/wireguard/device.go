@@ -57,6 +57,8 @@ func CreateTUN(name string, mtu int) (tun.Device, error) {
 	return d, nil
 }
 
+var errOnlyQueue = errors.New("wireguard-go polls the only queue")
+
 // New opens the port that cfg describes, for a program that wants more than a name and an MTU: another network
 // namespace, the choice of engine, a file prefix for others to watch it. Mode is ModeTUN, and Queues 1, whatever
 // cfg says: wireguard-go reads from one goroutine. Offloads, rings and memory are the device's own choice.
@@ -64,6 +66,7 @@ func CreateTUN(name string, mtu int) (tun.Device, error) {
 // The interface is down, as tun.CreateTUN leaves it: wireguard-go's device.Device goes up with it.
 func New(cfg rtap.Config) (*Device, error) {
 	cfg.Mode, cfg.Queues, cfg.NoLinkUp = rtap.ModeTUN, 1, true
+	cfg.MayLease = func(rtap.Process, []int) error { return errOnlyQueue }
 	port, err := rtap.Open(cfg)
 	if err != nil {
 		return nil, err

@@ -437,6 +437,27 @@ func TestReadWithoutDescriptors(t *testing.T) {
 	}
 }
 
+// TestLease: nobody takes the queue away.
+func TestLease(t *testing.T) {
+	prefix := rtap.AttachConfig{FilePrefix: "wireguard", RuntimeDir: t.TempDir()}
+	o := open(t, rtap.Config{FilePrefix: prefix.FilePrefix, RuntimeDir: prefix.RuntimeDir})
+	other, err := rtap.AttachWith(prefix)
+	must(t, err)
+	defer func() { must(t, other.Close()) }()
+	if _, err := other.Link(); err != nil {
+		t.Error(err)
+	}
+	if err := other.Lease(0); !errors.Is(err, rtap.ErrLeaseDenied) {
+		t.Errorf("Lease: %v", err)
+	}
+	o.up()
+	o.sender(1).send(1, 100)
+	bufs, sizes := buffers(1, 2000)
+	if n, err := o.Read(bufs, sizes, offset); n != 1 || err != nil {
+		t.Error(n, err)
+	}
+}
+
 // TestReadShort: a packet that its buffer is too short for is lost, and no other.
 func TestReadShort(t *testing.T) {
 	o := open(t, rtap.Config{})
