@@ -5,38 +5,50 @@ package main
 import (
 	"bytes"
 	"io"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rtap-project/rtap/internal/nettest"
 )
 
 func TestMain(m *testing.M) { nettest.Main(m) }
 
-// TestContests lets every rival run for a moment in each contest.
+// TestContests lets every rival run for a moment in each contest. A moment in which the machine stands still is repeated.
 func TestContests(t *testing.T) {
 	nettest.NeedTun(t)
 	o, err := parse([]string{"-rounds=1", "-seconds=0.05"}, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var out bytes.Buffer
-	if err := run(t.Context(), o, &out, io.Discard); err != nil {
-		t.Fatal(err)
-	}
-	lines := strings.Split(out.String(), "\n")
+	nettest.Eventually(t, time.Minute, "something sent by each rival in each contest", func() bool {
+		var out bytes.Buffer
+		if err := run(t.Context(), o, &out, io.Discard); err != nil {
+			t.Fatal(err)
+		}
+		missing := missing(out.String())
+		if missing != "" {
+			t.Logf("nothing of %s in:\n%s", missing, &out)
+		}
+		return missing == ""
+	})
+}
+
+// missing is a contest and a rival of which the table has nothing.
+func missing(table string) string {
+	lines := strings.Split(table, "\n")
 	for _, c := range contests {
 		for _, r := range rivals {
-			found := false
-			for _, line := range lines {
+			if !slices.ContainsFunc(lines, func(line string) bool {
 				f := strings.Fields(line)
-				found = found || len(f) > 2 && f[0] == c.name && f[1] == r.name && f[2] != "0.000"
-			}
-			if !found {
-				t.Errorf("nothing of %s in %s:\n%s", r.name, c.name, &out)
+				return len(f) > 2 && f[0] == c.name && f[1] == r.name && f[2] != "0.000"
+			}) {
+				return c.name + " " + r.name
 			}
 		}
 	}
+	return ""
 }
 
 func TestCommandLine(t *testing.T) {
