@@ -55,6 +55,7 @@ func start(t *testing.T, ns *netns.NS, config string, args ...string) {
 			t.Error(err)
 		}
 	})
+	must(t, out.(*os.File).SetReadDeadline(time.Now().Add(nettest.Bound(20*time.Second))))
 	ready := make([]byte, len("ready\n"))
 	if _, err := io.ReadFull(out, ready); err != nil {
 		t.Fatal("it does not get ready: ", err)
