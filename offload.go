@@ -41,7 +41,9 @@ const (
 	// that send with UDP_SEGMENT (since Linux 6.2).
 	RxOffloadUDPLRO uint64 = 1 << 62
 	// RxOffloadTunnelLRO lets LRO frames have a VXLAN or GENEVE header (since Linux
-	// 6.17). It needs RxOffloadTCPLRO.
+	// 6.17), on whatever UDP port. It needs RxOffloadTCPLRO. The kernel then leaves frames
+	// of other UDP tunnels large, too (bareudp, VXLAN-GPE, GUE): for them there are no
+	// words, and they count in ierrors.
 	RxOffloadTunnelLRO uint64 = 1 << 63
 
 	// RxOffloadChecksum is what testpmd's --enable-rx-cksum stands for.
