@@ -244,6 +244,30 @@ func TestStartFails(t *testing.T) {
 	})
 }
 
+// TestDiscard: what Open has made goes, also if it was to be persistent; what was there before stays.
+func TestDiscard(t *testing.T) {
+	ns := newNS(t)
+	for _, cfg := range []Config{{Name: "new", Persist: true}, {Name: "gone", Persist: true}, {Name: "plain"}} {
+		p := openPortIn(t, ns, cfg)
+		if cfg.Name == "gone" {
+			must(t, p.conn.Delete(p.Info().IfIndex))
+		}
+		must(t, p.Discard())
+		must(t, p.Discard()) // as Close
+		if _, err := p.conn.LinkByName(cfg.Name); !errors.Is(err, syscall.ENODEV) {
+			t.Errorf("%s is still there: %v", cfg.Name, err)
+		}
+	}
+	old := openPortIn(t, ns, Config{Name: "old", Persist: true})
+	must(t, old.Close())
+	p := openPortIn(t, ns, Config{Name: "old", Persist: true})
+	must(t, p.Discard())
+	if l := old.kernel(); !l.Persistent || l.TunQueues != 0 {
+		t.Errorf("the interface that was there before is %+v", l)
+	}
+	must(t, old.conn.Delete(old.kernel().Index))
+}
+
 // startWith is Start with room for so many descriptors more.
 func startWith(room int, cfg Config) (*Device, error) {
 	top, err := unix.FcntlInt(0, unix.F_DUPFD_CLOEXEC, 0) // the lowest that is free

@@ -103,16 +103,20 @@ func Start(cfg Config) (*Device, error) {
 		return nil, err
 	}
 	if err := d.startAll(); err != nil {
-		return nil, errors.Join(err, d.forget(), d.Close())
+		return nil, errors.Join(err, d.Discard())
 	}
 	return d, nil
 }
+
+// Discard is Close for a program that has opened a port and cannot start it: an interface that Open made goes
+// away, also with Config.Persist. One that was there before stays.
+func (d *Device) Discard() error { return errors.Join(d.forget(), d.Close()) }
 
 // forget makes an interface that Open made go away at Close in any case.
 func (d *Device) forget() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if !d.cfg.Persist || d.adopted || d.gone.Load() {
+	if !d.cfg.Persist || d.adopted || d.gone.Load() || d.keep == nil {
 		return nil
 	}
 	return d.opErr("forget", -1, d.keep.SetPersist(false))

@@ -39,7 +39,8 @@ type port struct {
 // cfg.NoLinkUp is set, and returns its packets. Config{} is a TAP with the first free name, Config{Mode: rtap.ModeTUN} a TUN.
 //
 // cfg.Memory, cfg.RxOffloads, cfg.TxOffloads and cfg.MaxLROPktSize must be zero, as plain bytes have no place for what
-// would be left undone. cfg.Queues is 0 or 1: see [OpenQueues]. Errors are those of [rtap.Start].
+// would be left undone. cfg.Queues is 0 or 1: see [OpenQueues]. Errors are those of [rtap.Start], and leave no interface
+// behind that was not there before.
 func Open(cfg rtap.Config) (*Conn, error) {
 	if cfg.Queues > 1 {
 		return nil, &rtap.ConfigError{Field: "Config.Queues", Value: cfg.Queues, Want: "0 or 1: OpenQueues opens several"}
@@ -64,7 +65,7 @@ func OpenQueues(cfg rtap.Config) ([]*Conn, error) {
 	p := &port{dev: dev}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	if err := p.start(&cfg); err != nil {
-		return nil, errors.Join(err, p.close())
+		return nil, errors.Join(err, p.end(p.dev.Discard))
 	}
 	return p.conns, nil
 }
@@ -106,9 +107,10 @@ func (p *port) start(cfg *rtap.Config) error {
 
 // Close removes the interface, unless it is persistent, and ends what reads and writes are going on, on all queues. Calling it
 // again does nothing and returns the same.
-func (c *Conn) Close() error { return c.port.close() }
+func (c *Conn) Close() error { return c.port.end(c.port.dev.Close) }
 
-func (p *port) close() error {
+// end ends what goes on, and then the device by shut.
+func (p *port) end(shut func() error) error {
 	p.once.Do(func() {
 		p.cancel()
 		for _, c := range p.conns { // from here on nobody is in a burst
@@ -118,7 +120,7 @@ func (p *port) close() error {
 			defer c.tx.mu.Unlock()
 			c.rx.free()
 		}
-		p.err = p.dev.Close()
+		p.err = shut()
 		for _, c := range p.conns {
 			p.err = errors.Join(p.err, c.rx.mem.close(), c.tx.mem.close())
 		}
