@@ -250,6 +250,21 @@ func TestLargeMTU(t *testing.T) {
 	}
 }
 
+// TestSmallRing: also the smallest ring has mbufs for the longest packet, in either direction.
+func TestSmallRing(t *testing.T) {
+	for _, ring := range []int{1, 8} {
+		e := open(t, rtap.Config{RxRing: ring, TxRing: 1})
+		must(t, e.Device().SetMTU(65521))
+		sent := packets(rtap.ModeTAP, 65535, 10)
+		e.inject(sent[:3]...)
+		bounded(t, "reading with a small ring", func() { e.readAll(Buffers(4, 65535), sent[:3]...) })
+		if n, err := e.WritePackets(sent); n != len(sent) || err != nil {
+			t.Errorf("%d of %d: %v", n, len(sent), err)
+		}
+		e.captured(sent...)
+	}
+}
+
 // TestShortBuffer: a packet that does not fit is an error, whatever the slice's length is, and never cut; the packets before
 // and after it are read.
 func TestShortBuffer(t *testing.T) {
@@ -281,9 +296,14 @@ func TestShortBuffer(t *testing.T) {
 	if b[:100][64] != 0 {
 		t.Error("Read has written behind its buffer's length")
 	}
+	e.inject(small)
 	if n, err := e.ReadPackets(nil); n != 0 || err != nil {
 		t.Errorf("no buffers: %d, %v", n, err)
 	}
+	if n, err := e.Read(nil); n != 0 || err != nil {
+		t.Errorf("an empty buffer: %d, %v", n, err)
+	}
+	e.readAll(exact, small) // it is still there
 	if n, err := e.WritePackets(nil); n != 0 || err != nil {
 		t.Errorf("no packets: %d, %v", n, err)
 	}

@@ -19,6 +19,10 @@ type memory struct {
 // that it was cut.
 const overhead = 14 + 2*4 + 1
 
+// minMbufs are enough for a batch to be sent, and for the longest packet in mbufs of the smallest size, which takes 33 of
+// them.
+const minMbufs = 256
+
 // newMemory makes count mbufs, each of which takes a packet of the MTU that cfg asks for, if it is not too large:
 // then, and when the MTU is raised later, packets are chains.
 func newMemory(name string, count, cached int, cfg *rtap.Config) (memory, error) {

@@ -26,7 +26,7 @@ func (r *reader) setUp(p *port, i int, cfg *rtap.Config) (err error) {
 	ring := cmp.Or(cfg.RxRing, rtap.DefaultRingSize)
 	r.port, r.batch = p, make([]*mbuf.Mbuf, ring)
 	// What the queue has read into, what waits in batch, and what the cache may keep.
-	if r.mem, err = newMemory("packetio-rx", 4*ring, min(ring, mbuf.DefaultCacheSize), cfg); err != nil {
+	if r.mem, err = newMemory("packetio-rx", max(4*ring, minMbufs), min(ring, mbuf.DefaultCacheSize), cfg); err != nil {
 		return err
 	}
 	if err = p.dev.SetupRxQueue(i, rtap.RxConfig{Ring: ring, Memory: r.mem.cache}); err != nil {
@@ -76,8 +76,11 @@ func (c *Conn) ReadPackets(bufs [][]byte) (n int, err error) {
 
 // Read reads one packet into b and returns its length. Packets that wait are fetched from the kernel many at a time, so
 // most calls make no system call. It waits if there is none. A packet longer than b is dropped, never cut; the error is
-// io.ErrShortBuffer.
+// io.ErrShortBuffer. 0 and nil if b is empty: no packet is touched.
 func (c *Conn) Read(b []byte) (int, error) {
+	if len(b) == 0 {
+		return 0, nil
+	}
 	r := &c.rx
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -19,12 +19,9 @@ type writer struct {
 	one   [1][]byte // of Write
 }
 
-// txMbufs are enough for a batch, and for the longest packet in mbufs of the smallest size.
-const txMbufs = 256
-
 func (w *writer) setUp(p *port, i int, cfg *rtap.Config) (err error) {
 	w.port = p
-	if w.mem, err = newMemory("packetio-tx", txMbufs, rtap.DefaultBurst, cfg); err != nil {
+	if w.mem, err = newMemory("packetio-tx", minMbufs, rtap.DefaultBurst, cfg); err != nil {
 		return err
 	}
 	err = p.dev.SetupTxQueue(i, rtap.TxConfig{Ring: cfg.TxRing, Free: w.mem.cache, Regions: w.mem.pool.Regions()})
