@@ -10,6 +10,7 @@ package main
 import (
 	"context"
 	"errors"
+	"io"
 	"log"
 	"os"
 	"os/signal"
@@ -86,6 +87,9 @@ func (b *bridge) serve(in int) error {
 		n, err := b.ports[in].ReadPackets(bufs)
 		if errors.Is(err, os.ErrClosed) {
 			return nil
+		}
+		if errors.Is(err, io.ErrShortBuffer) {
+			continue // somebody has raised the MTU, and sends frames that are too long
 		}
 		if err != nil {
 			return err

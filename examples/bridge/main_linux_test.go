@@ -81,6 +81,44 @@ func TestBridge(t *testing.T) {
 	}
 }
 
+// TestTooLong: whoever has a port may raise its MTU, and send what the bridge has no room for. That ends nothing.
+func TestTooLong(t *testing.T) {
+	nettest.NeedTun(t)
+	var ports []*packetio.Conn
+	var inj [2]*traffic.Injector
+	var spaces [2]*netns.NS
+	for i := range 2 {
+		spaces[i] = nettest.QuietNS(t)
+		p, err := packetio.Open(rtap.Config{NetNS: fmt.Sprintf("/proc/self/fd/%d", spaces[i].FD())})
+		must(t, err)
+		t.Cleanup(func() { must(t, p.Close()) })
+		must(t, p.Device().SetMTU(60000))
+		inj[i], err = traffic.NewQueuedInjector(spaces[i], p.Device().Info().IfIndex)
+		must(t, err)
+		defer inj[i].Close()
+		ports = append(ports, p)
+	}
+	capt, err := traffic.NewCapturer(spaces[1], ports[1].Device().Info().IfIndex)
+	must(t, err)
+	defer capt.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- run(ctx, ports) }()
+	for _, size := range []int{50000, maxFrame + 1, maxFrame} {
+		frame := append([]byte{2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x88, 0xb5}, make([]byte, size-14)...)
+		must(t, inj[0].Inject(frame))
+	}
+	wait, stop := context.WithTimeout(ctx, nettest.Bound(10*time.Second))
+	defer stop()
+	got, err := capt.Next(wait, nil)
+	must(t, err)
+	if len(got) != maxFrame {
+		t.Errorf("a frame of %d bytes came, want %d", len(got), maxFrame)
+	}
+	cancel()
+	must(t, <-ended)
+}
+
 // TestEnd: the end of the context is no error.
 func TestEnd(t *testing.T) {
 	nettest.NeedTun(t)
