@@ -50,9 +50,9 @@ func capture(ctx context.Context, cfg rtap.Config, path string, count int, show 
 	case "-":
 		file = os.Stdout
 	default:
-		f, err := os.Create(path)
-		if err != nil {
-			return err
+		f, e := os.Create(path)
+		if e != nil {
+			return e
 		}
 		defer func() { err = errors.Join(err, f.Close()) }()
 		file = f
