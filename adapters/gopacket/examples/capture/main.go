@@ -5,8 +5,8 @@
 //	capture -name cap0 -w cap0.pcapng
 //	capture -name cap0 -mode tun -count 10 -print
 //
-// To see the traffic of another interface, have the kernel mirror it to this one (tc-mirred(8)). It ends with Ctrl-C, after
-// -count packets, or when the interface is deleted.
+// To see the traffic of another interface, have the kernel mirror it to this one (tc-mirred(8)). It ends with Ctrl-C
+// or SIGTERM, after -count packets, or when the interface is deleted.
 package main
 
 import (
@@ -20,6 +20,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"syscall"
 
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/pcapgo"
@@ -35,7 +36,7 @@ func main() {
 	count := flag.Int("count", 0, "`PACKETS` to capture; 0: until Ctrl-C")
 	show := flag.Bool("print", false, "print each packet")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := capture(ctx, rtap.Config{Name: *name, Mode: rtap.Mode(*mode)}, *path, *count, *show); err != nil {
 		log.Fatal(err)

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -10,8 +11,10 @@ import (
 	"io"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -25,7 +28,13 @@ import (
 	"github.com/rtap-project/rtap/internal/traffic"
 )
 
-func TestMain(m *testing.M) { nettest.Main(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv("CAPTURE") != "" { // TestSignals: this is the program
+		main()
+		return
+	}
+	nettest.Main(m)
+}
 
 func must(t *testing.T, err error) {
 	t.Helper()
@@ -122,5 +131,55 @@ func TestFile(t *testing.T) {
 	must(t, err)
 	if err := capture(ctx, cfg, filepath.Join(path, "no"), 0, false); err == nil {
 		t.Error("a file in a file was written")
+	}
+}
+
+// TestSignals: Ctrl-C, and what timeout(1) and systemd send, leave a file with all packets, and no interface.
+func TestSignals(t *testing.T) {
+	for _, sig := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
+		t.Run(sig.String(), func(t *testing.T) {
+			nettest.NeedTun(t)
+			ns := nettest.QuietNS(t)
+			link := nettest.Conn(t, ns)
+			path := filepath.Join(t.TempDir(), "a.pcapng")
+			cmd := exec.CommandContext(t.Context(), os.Args[0], "-name", "cap0", "-print", "-w", path)
+			cmd.Env = append(os.Environ(), "CAPTURE=1")
+			errs, err := cmd.StderrPipe()
+			must(t, err)
+			must(t, ns.Do(cmd.Start))
+			defer func() { _ = cmd.Process.Kill() }() // nothing, unless the test has failed
+			var index int
+			nettest.Eventually(t, 10*time.Second, "the interface", func() bool {
+				l, err := link.LinkByName("cap0")
+				index = l.Index
+				return err == nil && l.OperUp
+			})
+			inj, err := traffic.NewQueuedInjector(ns, index)
+			must(t, err)
+			must(t, inj.Inject(make([]byte, 60)))
+			must(t, inj.Close())
+			printed := bufio.NewReader(errs)
+			if line, err := printed.ReadString('\n'); err != nil || !strings.Contains(line, "60 bytes") {
+				t.Fatalf("printed %q, %v", line, err)
+			}
+			must(t, cmd.Process.Signal(sig))
+			rest, err := io.ReadAll(printed)
+			must(t, err)
+			if err := cmd.Wait(); err != nil || !strings.HasSuffix(string(rest), "1 packets captured\n") {
+				t.Errorf("it ended with %v, and said %q", err, rest)
+			}
+			nettest.Eventually(t, 10*time.Second, "the interface's end", func() bool {
+				_, err := link.LinkByName("cap0")
+				return errors.Is(err, syscall.ENODEV)
+			})
+			f, err := os.Open(path)
+			must(t, err)
+			defer f.Close()
+			r, err := pcapgo.NewNgReader(f, pcapgo.DefaultNgReaderOptions)
+			must(t, err)
+			if data, _, err := r.ReadPacketData(); err != nil || len(data) != 60 {
+				t.Errorf("a packet of %d bytes is in the file, %v", len(data), err)
+			}
+		})
 	}
 }
