@@ -35,12 +35,15 @@ type port struct {
 	err    error // of Close
 }
 
+var errOwned = errors.New("a packetio.Conn has the queues")
+
 // Open creates the interface that cfg describes, or takes over a persistent one, brings its link up unless
 // cfg.NoLinkUp is set, and returns its packets. Config{} is a TAP with the first free name, Config{Mode: rtap.ModeTUN} a TUN.
 //
 // cfg.Memory, cfg.RxOffloads, cfg.TxOffloads and cfg.MaxLROPktSize must be zero, as plain bytes have no place for what
 // would be left undone. cfg.Queues is 0 or 1: see [OpenQueues]. Errors are those of [rtap.Start], and leave no interface
-// behind that was not there before.
+// behind that was not there before. With cfg.FilePrefix other processes may look at the port, but lease its queues
+// only if there is a cfg.MayLease that lets them: reads are rtap.ErrStopped meanwhile.
 func Open(cfg rtap.Config) (*Conn, error) {
 	if cfg.Queues > 1 {
 		return nil, &rtap.ConfigError{Field: "Config.Queues", Value: cfg.Queues, Want: "0 or 1: OpenQueues opens several"}
@@ -57,6 +60,9 @@ func Open(cfg rtap.Config) (*Conn, error) {
 func OpenQueues(cfg rtap.Config) ([]*Conn, error) {
 	if err := check(&cfg); err != nil {
 		return nil, err
+	}
+	if cfg.MayLease == nil {
+		cfg.MayLease = func(rtap.Process, []int) error { return errOwned }
 	}
 	dev, err := rtap.Open(cfg)
 	if err != nil {

@@ -558,6 +558,21 @@ func TestQueues(t *testing.T) {
 	})
 }
 
+// TestLease: other processes can look, but take no queue away.
+func TestLease(t *testing.T) {
+	prefix := rtap.AttachConfig{FilePrefix: "packetio", RuntimeDir: t.TempDir()}
+	e := open(t, rtap.Config{FilePrefix: prefix.FilePrefix, RuntimeDir: prefix.RuntimeDir})
+	other, err := rtap.AttachWith(prefix)
+	must(t, err)
+	defer func() { must(t, other.Close()) }()
+	_, err = other.Stats()
+	must(t, err)
+	wantIs(t, other.Lease(0), rtap.ErrLeaseDenied)
+	p := packet(rtap.ModeTAP, 64, 1)
+	e.inject(p)
+	e.readAll(Buffers(1, 64), p)
+}
+
 // TestConfig: what cannot work is refused, by name, and leaves nothing behind.
 func TestConfig(t *testing.T) {
 	nettest.NeedTun(t)
