@@ -8,8 +8,6 @@ import (
 	"syscall"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/rtap-project/rtap"
 	"github.com/rtap-project/rtap/internal/nettest"
 )
@@ -56,20 +54,7 @@ func TestOpenFails(t *testing.T) {
 }
 
 // openWith is OpenQueues with room for so many descriptors more.
-func openWith(room int, cfg rtap.Config) ([]*Conn, error) {
-	top, err := unix.FcntlInt(0, unix.F_DUPFD_CLOEXEC, 0) // the lowest that is free
-	if err != nil {
-		return nil, err
-	}
-	defer unix.Close(top)
-	var old unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &old); err != nil {
-		return nil, err
-	}
-	limit := unix.Rlimit{Cur: uint64(top + room), Max: old.Max}
-	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
-		return nil, err
-	}
-	defer unix.Setrlimit(unix.RLIMIT_NOFILE, &old)
-	return OpenQueues(cfg)
+func openWith(room int, cfg rtap.Config) (conns []*Conn, err error) {
+	err = nettest.WithDescriptors(room, func() (err error) { conns, err = OpenQueues(cfg); return err })
+	return conns, err
 }

@@ -64,10 +64,10 @@ func New(cfg Config) (*Endpoint, error) {
 			return nil, err
 		}
 	} else if err := e.open(&cfg); err != nil {
-		return nil, errors.Join(err, e.free())
+		return nil, errors.Join(err, e.discard())
 	}
 	if err := e.init(&cfg); err != nil {
-		return nil, errors.Join(err, e.free())
+		return nil, errors.Join(err, e.discard())
 	}
 	return e, nil
 }
@@ -306,6 +306,15 @@ func (e *Endpoint) Close() {
 	e.mu.Lock()
 	e.left = err
 	e.mu.Unlock()
+}
+
+// discard is free when New fails: an interface that it made does not stay, also if it was to be persistent.
+func (e *Endpoint) discard() error {
+	var err error
+	if e.own {
+		err = e.dev.Discard()
+	}
+	return errors.Join(err, e.free())
 }
 
 // free gives back what New made. No dispatcher runs.

@@ -74,7 +74,7 @@ func New(cfg rtap.Config) (*Device, error) {
 	d := &Device{port: port}
 	d.events.init()
 	if err := d.start(); err != nil {
-		return nil, errors.Join(err, d.Close())
+		return nil, errors.Join(err, d.end(port.Discard))
 	}
 	return d, nil
 }
@@ -130,7 +130,10 @@ func (d *Device) BatchSize() int { return batch }
 
 // Close removes the interface, unless it is persistent. A Read that waits returns os.ErrClosed, and the channel
 // of Events is closed. Closing again does nothing and returns the same.
-func (d *Device) Close() error {
+func (d *Device) Close() error { return d.end(d.port.Close) }
+
+// end ends what goes on, and then the port by shut.
+func (d *Device) end(shut func() error) error {
 	d.once.Do(func() {
 		d.closing.Store(true)
 		d.events.close()
@@ -139,7 +142,7 @@ func (d *Device) Close() error {
 		}
 		err := d.port.Stop() // Read and Write return from now on
 		d.reader.drop()
-		d.err = errors.Join(err, d.port.Close(), d.reader.close(), d.writer.close())
+		d.err = errors.Join(err, shut(), d.reader.close(), d.writer.close())
 	})
 	return d.err
 }
