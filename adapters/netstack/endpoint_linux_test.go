@@ -373,6 +373,10 @@ func TestFilter(t *testing.T) {
 		"VXLAN, UDP checksum":    {Config{}, frame(us, v4, vxlan(good4, false)), want{stats: Stats{RxChecksum: 1}}},
 		"VXLAN":                  {Config{}, frame(us, v4, vxlan(good4, true)), ok},
 		"VXLAN, inner incorrect": {Config{}, frame(us, v4, vxlan(flip(good4, len(good4)-1), true)), ok}, // data, to the stack
+		"VXLAN, inner header":    {Config{}, frame(us, v4, vxlan(flip(good4, 8), true)), ok},            // likewise
+		"VXLAN, header checksum": {Config{}, frame(us, v4, flip(vxlan(good4, true), 8)), want{stats: Stats{RxChecksum: 1}}},
+		"TUN, IPIP":              {Config{Port: rtap.Config{Mode: rtap.ModeTUN}}, ipip(flip(good4, 8)), ok},
+		"TUN, IPIP, checksum":    {Config{Port: rtap.Config{Mode: rtap.ModeTUN}}, flip(ipip(good6), 8), want{stats: Stats{RxChecksum: 1}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := newLone(t, c.cfg)
@@ -411,6 +415,16 @@ func vxlan(inner []byte, good bool) []byte {
 		u.SetChecksum(^u.CalculateChecksum(checksum.Checksum(u.Payload(), xsum)))
 	}
 	return b
+}
+
+// ipip is a packet in an IPv4 packet.
+func ipip(inner []byte) []byte {
+	const ipInIP = 4
+	h := header.IPv4(udp(4, inner)[:header.IPv4MinimumSize])
+	h.Encode(&header.IPv4Fields{TotalLength: uint16(len(h) + len(inner)), TTL: 64, Protocol: ipInIP, SrcAddr: h.SourceAddress(),
+		DstAddr: h.DestinationAddress()})
+	h.SetChecksum(^h.CalculateChecksum())
+	return append(bytes.Clone(h), inner...)
 }
 
 // Large frames are delivered where the kernel put them, behind a view with their headers; others in one view.

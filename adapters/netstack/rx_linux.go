@@ -110,10 +110,11 @@ func (r *receiver) wanted(m *mbuf.Mbuf) bool {
 
 // vouch reports whether the checksums of a packet are right or not made yet. The stack will not look.
 func vouch(m *mbuf.Mbuf) bool {
-	if m.OlFlags&mbuf.RxIPCksumMask == mbuf.RxIPCksumBad {
-		return false
-	}
+	l := outer(m)
 	tunnel := m.PacketType&mbuf.PTypeTunnelMask != 0
+	if tunnel && !verifyIPv4(m, l) || !tunnel && m.OlFlags&mbuf.RxIPCksumMask == mbuf.RxIPCksumBad {
+		return false // of a tunnel, the flags speak of the inner header
+	}
 	switch m.OlFlags & mbuf.RxL4CksumMask {
 	case mbuf.RxL4CksumBad:
 		return false
@@ -123,10 +124,19 @@ func vouch(m *mbuf.Mbuf) bool {
 	case mbuf.RxL4CksumGood:
 		return true
 	}
-	l := outer(m)
 	switch l.PacketType & mbuf.PTypeL4Mask {
 	case mbuf.PTypeL4TCP, mbuf.PTypeL4UDP:
 		return rheader.VerifyL4(m, l)
+	}
+	return true
+}
+
+// verifyIPv4 reports whether the checksum of an IPv4 header is right, or there is no such header.
+func verifyIPv4(m *mbuf.Mbuf, l rheader.Layout) bool {
+	switch l.PacketType & mbuf.PTypeL3Mask {
+	case mbuf.PTypeL3IPv4, mbuf.PTypeL3IPv4Ext:
+		var h [header.IPv4MaximumHeaderSize]byte
+		return rheader.Sum(h[:m.CopyOut(h[:min(int(l.L3), len(h))], int(l.L2))]) == 0xffff
 	}
 	return true
 }
