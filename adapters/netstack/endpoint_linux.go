@@ -222,8 +222,10 @@ func (e *Endpoint) Attach(d stack.NetworkDispatcher) {
 		r := e.newReceiver(i, d, s)
 		s.all.Go(func() {
 			defer s.ended()
-			if before != nil {
-				before.all.Wait() // one goroutine at a time polls a queue
+			if before != nil { // one goroutine at a time polls a queue; the one before may be in the stack
+				s.enter()
+				before.all.Wait()
+				s.leave()
 			}
 			e.note(s, r.run())
 		})

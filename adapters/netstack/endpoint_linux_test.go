@@ -320,6 +320,29 @@ func TestWaitInStack(t *testing.T) {
 	r.none(t) // the others are dropped
 }
 
+// So it is when the endpoint was attached again meanwhile: whoever waits for their turn to poll must not be waited for either.
+func TestWaitInStackBefore(t *testing.T) {
+	e := newLone(t, Config{})
+	r := make(recorder) // in which the dispatcher gets stuck
+	e.Attach(r)
+	must(t, e.in.Inject(frame(us, header.IPv4ProtocolNumber, udp(4, nil))))
+	nettest.Eventually(t, wait, "the dispatcher to be in the stack", func() bool { return e.session.outside.Load() == 0 })
+	for range 2 {
+		e.Attach(nil)
+		e.Attach(r)
+	}
+	e.Attach(nil)
+	waited := make(chan struct{})
+	go func() { e.Wait(); close(waited) }()
+	select {
+	case <-waited:
+	case <-time.After(nettest.Bound(wait)):
+		t.Error("Wait waits for the stack")
+	}
+	r.next(t)
+	<-waited
+}
+
 func TestOnClose(t *testing.T) {
 	e := newLone(t, Config{})
 	calls := 0
