@@ -33,6 +33,7 @@ type Endpoint struct {
 	spin        time.Duration
 	closedFunc  func(error)
 
+	mtuMu sync.Mutex // from asking what the MTU is until it is stored
 	mtu   atomic.Uint32
 	addr  atomic.Value // tcpip.LinkAddress
 	stats counters
@@ -112,12 +113,20 @@ func (e *Endpoint) describe(cfg *Config, info rtap.Info) {
 func (e *Endpoint) followMTU() error {
 	e.stopEvents = e.dev.OnEvent(func(ev rtap.Event) {
 		if ev.Changed&rtap.ChangeMTU != 0 {
-			e.mtu.Store(uint32(ev.After.MTU))
+			_ = e.readMTU() // it fails when the interface is gone
 		}
 	})
+	return e.readMTU()
+}
+
+// readMTU stores what the MTU is now. It was asked for after the last change that anybody knows of, so the one who stores last is right,
+// in whatever order changes and events are handled.
+func (e *Endpoint) readMTU() error {
+	e.mtuMu.Lock()
+	defer e.mtuMu.Unlock()
 	link, err := e.dev.Link()
 	if err == nil {
-		e.mtu.CompareAndSwap(0, uint32(link.MTU)) // unless an event was faster
+		e.mtu.Store(uint32(link.MTU))
 	}
 	return err
 }
@@ -132,7 +141,7 @@ func (e *Endpoint) MTU() uint32 { return e.mtu.Load() }
 // from outside (ip link set mtu) is followed.
 func (e *Endpoint) SetMTU(mtu uint32) {
 	if e.dev.SetMTU(int(mtu)) == nil {
-		e.mtu.Store(mtu)
+		_ = e.readMTU() // it fails when the interface is gone
 	}
 }
 

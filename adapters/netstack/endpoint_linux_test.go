@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"sync"
 	"testing"
 	"time"
 
@@ -555,6 +556,24 @@ func TestMTU(t *testing.T) {
 		must(t, conn.SetMTU(index, 1280))
 		nettest.Eventually(t, wait, "the endpoint to follow the kernel's MTU", func() bool { return e.MTU() == 1280 })
 	})
+}
+
+// It is one also when several change it at the same time.
+func TestMTURace(t *testing.T) {
+	e := newLone(t, Config{})
+	conn := nettest.Conn(t, e.ns)
+	index := e.Device().Info().IfIndex
+	for i := range nettest.Scale(1000) {
+		var wg sync.WaitGroup
+		for k := range 4 {
+			wg.Go(func() { e.SetMTU(uint32(2000 + 4*i + k)) })
+		}
+		must(t, conn.SetMTU(index, 10000+i))
+		wg.Wait()
+		link, err := conn.Link(index)
+		must(t, err)
+		nettest.Eventually(t, wait, "the endpoint to know the MTU", func() bool { return e.MTU() == uint32(link.MTU) })
+	}
 }
 
 // Packets are sent whole and in order, whatever pieces they are in.
