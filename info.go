@@ -93,12 +93,12 @@ func (d *Device) Info() Info {
 // farInfo is the primary's Info with the engine of this process, if it has leased anything. When the primary is gone,
 // little is known.
 func (d *Device) farInfo() Info {
-	info := Info{Driver: "net_rtap", Mode: d.mode}
+	info := Info{Driver: "net_rtap"}
 	err := d.ask("info", request{}, &info)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err != nil {
-		info.Name, info.IfIndex, info.RxQueues, info.TxQueues = d.name, d.index, len(d.pairs), len(d.pairs)
+		info.Mode, info.Name, info.IfIndex, info.RxQueues, info.TxQueues = d.mode, d.name, d.index, len(d.pairs), len(d.pairs)
 	}
 	if d.engine != nil {
 		info.Engine, info.EngineReason = Engine(d.engine.Name()), d.engineReason()

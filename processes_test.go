@@ -687,6 +687,34 @@ func TestRevokedEarly(t *testing.T) {
 	primary.quit()
 }
 
+// TestInfoWhileLeasing: what a secondary knows of the port may be read while it learns it again.
+func TestInfoWhileLeasing(t *testing.T) {
+	s := newStage(t, 1)
+	primary := startAgent(t, s.dir, "p", "primary")
+	primary.do(order{Op: "open", Queues: []int{2}, Ring: fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), s.ns.FD())})
+	d, err := AttachWith(AttachConfig{FilePrefix: "p", RuntimeDir: s.dir})
+	must(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				if i := d.Info(); i.Mode != ModeTAP {
+					t.Errorf("%+v", i)
+				}
+			}
+		})
+	}
+	for range nettest.Scale(10) {
+		must(t, d.Lease(0, 1))
+		must(t, d.Return())
+	}
+	cancel()
+	wg.Wait()
+	must(t, d.Close())
+	primary.quit()
+}
+
 // TestRevokeDying: a queue whose holder is killed in the same moment comes back all the same.
 func TestRevokeDying(t *testing.T) {
 	s := newStage(t, 2)
