@@ -112,6 +112,22 @@ func (e *Endpoint) open(c *Config) (err error) {
 	return err
 }
 
+// borrow makes what the caller's port is sent through with.
+func (e *Endpoint) borrow() error {
+	if err := e.dev.Err(); err != nil {
+		return err
+	}
+	queues := e.dev.Info().TxQueues
+	ready := queues > 0
+	for i := range queues {
+		ready = ready && e.dev.RxQueue(i) != nil && e.dev.TxQueue(i) != nil
+	}
+	if !ready {
+		return fmt.Errorf("%w: Device has queues that are not set up, or none: want a port that rtap.Start or Device.Start has started", errConfig)
+	}
+	return e.makeSenders(queues)
+}
+
 func (e *Endpoint) start(c *Config, port rtap.Config) error {
 	dev := e.dev
 	info := dev.Info()

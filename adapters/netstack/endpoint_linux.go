@@ -61,7 +61,7 @@ func New(cfg Config) (*Endpoint, error) {
 	}
 	e := &Endpoint{dev: cfg.Device, promiscuous: cfg.Promiscuous, closedFunc: cfg.Closed, spin: cfg.Spin}
 	if e.dev != nil {
-		if err := e.makeSenders(e.dev.Info().TxQueues); err != nil {
+		if err := e.borrow(); err != nil {
 			return nil, err
 		}
 	} else if err := e.open(&cfg); err != nil {

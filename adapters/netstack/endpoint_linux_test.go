@@ -498,6 +498,28 @@ func TestDevice(t *testing.T) {
 	}
 }
 
+// A device without queues is refused, and one that is closed.
+func TestDeviceNotReady(t *testing.T) {
+	nettest.NeedTun(t)
+	dev, err := rtap.Open(rtap.Config{NetNS: nsPath(nettest.QuietNS(t))})
+	must(t, err)
+	defer dev.Close()
+	for _, c := range []struct {
+		do   func() error
+		want error
+	}{
+		{func() error { return nil }, errConfig},
+		{func() error { return dev.Configure(rtap.PortConfig{RxQueues: 2, TxQueues: 2}) }, errConfig},
+		{func() error { return dev.SetupTxQueue(0, rtap.TxConfig{}) }, errConfig},
+		{dev.Close, rtap.ErrClosed},
+	} {
+		must(t, c.do())
+		if e, err := New(Config{Device: dev}); e != nil || !errors.Is(err, c.want) {
+			t.Errorf("%v, want %v", err, c.want)
+		}
+	}
+}
+
 // A device that the program stops ends the endpoint's work; started again, it can be attached again.
 func TestStopped(t *testing.T) {
 	nettest.NeedTun(t)
