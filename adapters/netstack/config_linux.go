@@ -62,6 +62,9 @@ const (
 	defaultRing = 64 // larger batches gain nothing (docs/guide.md of rtap), and each entry may hold a view of 64 KB
 
 	rxOffloads = rtap.RxOffloadTCPLRO | rtap.RxOffloadChecksum
+	// incomplete are those with which the kernel leaves TCP's or UDP's checksums incomplete.
+	incomplete = rtap.RxOffloadTCPLRO | rtap.RxOffloadTCPCksum | rtap.RxOffloadUDPCksum
+
 	txOffloads = rtap.TxOffloadTCPTSO | rtap.TxOffloadTCPCksum | rtap.TxOffloadUDPCksum | rtap.TxOffloadMultiSegs
 )
 

@@ -93,7 +93,7 @@ func (e *Endpoint) init(cfg *Config) error {
 // describe says to the stack what the port's offloads are good for.
 func (e *Endpoint) describe(cfg *Config, info rtap.Info) {
 	has := func(set, bits uint64) bool { return set&bits == bits }
-	if has(info.EnabledRxOffloads, rtap.RxOffloadChecksum) {
+	if info.EnabledRxOffloads&incomplete != 0 { // the stack would take them for wrong
 		e.caps |= stack.CapabilityRXChecksumOffload
 	}
 	if cfg.TXChecksumOffload && has(info.EnabledTxOffloads, rtap.TxOffloadTCPCksum|rtap.TxOffloadUDPCksum) {

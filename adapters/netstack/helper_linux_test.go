@@ -72,7 +72,9 @@ func newPair(t testing.TB, cfg Config) *pair {
 func newPairIn(t testing.TB, ns *netns.NS, cfg Config) *pair {
 	t.Helper()
 	p := &pair{t: t, ns: ns}
-	cfg.Port.NetNS = nsPath(ns)
+	if cfg.Device == nil {
+		cfg.Port.NetNS = nsPath(ns)
+	}
 	var err error
 	p.ep, err = New(cfg)
 	must(t, err)

@@ -112,8 +112,10 @@ func (r *receiver) wanted(m *mbuf.Mbuf) bool {
 func vouch(m *mbuf.Mbuf) bool {
 	l := outer(m)
 	tunnel := m.PacketType&mbuf.PTypeTunnelMask != 0
-	if tunnel && !verifyIPv4(m, l) || !tunnel && m.OlFlags&mbuf.RxIPCksumMask == mbuf.RxIPCksumBad {
-		return false // of a tunnel, the flags speak of the inner header
+	switch known := m.OlFlags & mbuf.RxIPCksumMask; {
+	case known == mbuf.RxIPCksumGood && !tunnel: // of a tunnel, the flags speak of the inner header
+	case !verifyIPv4(m, l):
+		return false
 	}
 	switch m.OlFlags & mbuf.RxL4CksumMask {
 	case mbuf.RxL4CksumBad:

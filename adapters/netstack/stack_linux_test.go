@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -117,6 +118,34 @@ func TestVariants(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// The caller's port may have any of the offloads.
+func TestDeviceOffloads(t *testing.T) {
+	nettest.NeedTun(t)
+	for name, rx := range map[string]uint64{
+		"none":     0,
+		"LRO":      rtap.RxOffloadTCPLRO,
+		"TCP":      rtap.RxOffloadTCPCksum,
+		"UDP":      rtap.RxOffloadUDPCksum,
+		"IP":       rtap.RxOffloadIPv4Cksum,
+		"checksum": rtap.RxOffloadChecksum,
+	} {
+		for _, tx := range []uint64{rtap.TxOffloadTCPTSO, rtap.TxOffloadTCPCksum, rtap.TxOffloadTCPTSO | rtap.TxOffloadTCPCksum} {
+			t.Run(fmt.Sprintf("%s,%v", name, rtap.TxOffloadNames(tx)), func(t *testing.T) {
+				ns := nettest.NS(t)
+				dev, err := rtap.Start(rtap.Config{NetNS: nsPath(ns), RxOffloads: rx, TxOffloads: tx})
+				must(t, err)
+				t.Cleanup(func() { dev.Close() })
+				p := newPairIn(t, ns, Config{Device: dev})
+				kernel, inside := p.connect(4)
+				n := int64(nettest.Scale(1 << 20))
+				if err := errors.Join(transfer(kernel, inside, n), transfer(inside, kernel, n)); err != nil {
+					t.Errorf("%v; %+v", err, p.ep.Stats())
+				}
+			})
+		}
 	}
 }
 
