@@ -243,17 +243,15 @@ func (e *Endpoint) Attach(d stack.NetworkDispatcher) {
 
 // note keeps why a dispatcher of s has ended by itself.
 func (e *Endpoint) note(s *session, err error) {
-	if err == nil || s.over.Load() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err == nil || s.over.Load() || s.told {
 		return
 	}
-	s.tell.Do(func() {
-		e.mu.Lock()
-		e.why = err
-		e.mu.Unlock()
-		if e.closedFunc != nil {
-			go e.closedFunc(err)
-		}
-	})
+	s.told, e.why = true, err
+	if e.closedFunc != nil {
+		go e.closedFunc(err)
+	}
 }
 
 // IsAttached implements stack.LinkEndpoint.

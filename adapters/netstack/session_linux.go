@@ -15,7 +15,7 @@ type session struct {
 	cancel context.CancelFunc
 	all    sync.WaitGroup
 	over   atomic.Bool
-	tell   sync.Once
+	told   bool // why it ended by itself; of the endpoint's mu
 
 	live    atomic.Int32 // goroutines that have not ended
 	outside atomic.Int32 // those of them that are not in the stack

@@ -3,6 +3,7 @@
 package netstack
 
 import (
+	"runtime"
 	"sync"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -98,6 +99,7 @@ func (s *sender) send(list []*stack.PacketBuffer) int {
 		}
 	}
 	s.flush()
+	runtime.KeepAlive(list) // the mbufs do not: the garbage collector does not look into them
 	if s.failed > 0 {
 		s.stats.txNoBuffer.Add(uint64(s.failed))
 	}
