@@ -27,7 +27,7 @@ type Config struct {
 	// Device is a started port to use instead; Port must be zero then. It stays the caller's, who closes it after
 	// the endpoint. Nobody else may call Burst on its queues meanwhile. The endpoint makes the best of the
 	// offloads that are on: it wants TCPLRO, IPv4Cksum, TCPCksum and UDPCksum for receiving, TCPTSO and TCPCksum for sending.
-	// UDPLRO must be off, and VLAN tags in the data.
+	// UDPLRO and TunnelLRO must be off, and VLAN tags in the data.
 	Device *rtap.Device
 
 	// LinkAddress is the stack's Ethernet address, the other end of the wire from the kernel's interface, which has
@@ -62,6 +62,9 @@ const (
 	defaultRing = 64 // larger batches gain nothing (docs/guide.md of rtap), and each entry may hold a view of 64 KB
 
 	rxOffloads = rtap.RxOffloadTCPLRO | rtap.RxOffloadChecksum
+	// unusable are those that a Device must not have: the stack would take several datagrams for one, and not see tags.
+	unusable = rtap.RxOffloadUDPLRO | rtap.RxOffloadTunnelLRO | rtap.RxOffloadVLANStrip | rtap.RxOffloadQinQStrip
+
 	// incomplete are those with which the kernel leaves TCP's or UDP's checksums incomplete.
 	incomplete = rtap.RxOffloadTCPLRO | rtap.RxOffloadTCPCksum | rtap.RxOffloadUDPCksum
 
@@ -120,7 +123,11 @@ func (e *Endpoint) borrow() error {
 	if err := e.dev.Err(); err != nil {
 		return err
 	}
-	queues := e.dev.Info().TxQueues
+	info := e.dev.Info()
+	if bad := info.EnabledRxOffloads & unusable; bad != 0 {
+		return fmt.Errorf("%w: Device has the Rx offloads %v: want it without", errConfig, rtap.RxOffloadNames(bad))
+	}
+	queues := info.TxQueues
 	ready := queues > 0
 	for i := range queues {
 		ready = ready && e.dev.RxQueue(i) != nil && e.dev.TxQueue(i) != nil

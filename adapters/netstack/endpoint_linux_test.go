@@ -520,6 +520,26 @@ func TestDeviceNotReady(t *testing.T) {
 	}
 }
 
+// A device whose packets are not what the stack takes them for is refused.
+func TestDeviceUnusable(t *testing.T) {
+	nettest.NeedTun(t)
+	dev, err := rtap.Open(rtap.Config{NetNS: nsPath(nettest.QuietNS(t))})
+	must(t, err)
+	has := dev.Info().RxOffloads
+	must(t, dev.Close())
+	for _, rx := range []uint64{rtap.RxOffloadVLANStrip, rtap.RxOffloadQinQStrip, rtap.RxOffloadUDPLRO, rtap.RxOffloadTunnelLRO | rtap.RxOffloadTCPLRO} {
+		if rx&^has != 0 {
+			continue
+		}
+		dev, err := rtap.Start(rtap.Config{NetNS: nsPath(nettest.QuietNS(t)), RxOffloads: rx})
+		must(t, err)
+		if e, err := New(Config{Device: dev}); e != nil || !errors.Is(err, errConfig) {
+			t.Errorf("%v: %v", rtap.RxOffloadNames(rx), err)
+		}
+		must(t, dev.Close())
+	}
+}
+
 // A device that the program stops ends the endpoint's work; started again, it can be attached again.
 func TestStopped(t *testing.T) {
 	nettest.NeedTun(t)
