@@ -133,7 +133,7 @@ func (e *Endpoint) borrow() error {
 		ready = ready && e.dev.RxQueue(i) != nil && e.dev.TxQueue(i) != nil
 	}
 	if !ready {
-		return fmt.Errorf("%w: Device has queues that are not set up, or none: want a port that rtap.Start or Device.Start has started", errConfig)
+		return fmt.Errorf("%w: Device has queues that are not set up, or none: want a started port", errConfig)
 	}
 	return e.makeSenders(queues)
 }

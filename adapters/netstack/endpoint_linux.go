@@ -119,8 +119,8 @@ func (e *Endpoint) followMTU() error {
 	return e.readMTU()
 }
 
-// readMTU stores what the MTU is now. It was asked for after the last change that anybody knows of, so the one who stores last is right,
-// in whatever order changes and events are handled.
+// readMTU stores what the MTU is now. Whoever stores last has asked after the last change, in whatever order changes and
+// events are handled.
 func (e *Endpoint) readMTU() error {
 	e.mtuMu.Lock()
 	defer e.mtuMu.Unlock()
