@@ -15,6 +15,8 @@ import "unsafe"
 // writes to b: IsWritable is false. Such an mbuf cannot be attached to, nor
 // cloned, and is copied by a [Ring].
 //
+// m must not be the head of a chain, whose other mbufs it would lose.
+//
 // Errors: ErrShared; ErrNoRoom if headroom is outside b, or b empty or longer than MaxBufLen.
 // m is unchanged then. Nothing is allocated. For mbufs of this package's pools only.
 func AttachExternal(m *Mbuf, b []byte, headroom int) error {

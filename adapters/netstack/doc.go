@@ -7,7 +7,9 @@
 //	if err != nil {
 //		return err
 //	}
-//	err = s.CreateNIC(1, ep) // s is a *stack.Stack; ep is closed with it
+//	if err := s.CreateNIC(1, ep); err != nil { // s is a *stack.Stack; ep is closed with it
+//		return errors.New(err.String())
+//	}
 //
 // That is the best configuration that the kernel gives: TCP frames of up to 64 KB in both directions, which
 // neither side cuts; checksums that neither side computes where the other has not left this machine; frames that the kernel

@@ -55,8 +55,8 @@ func runMore() string {
 A port is described by DPDK's device arguments: net_rtap and a number, then, after
 commas,
   iface=NAME         the interface, at most 15 bytes; %d in it is the first free number (rtap%d)
-  persist            it stays when rtap ends; an existing TAP of that name is taken over
-  mtu=BYTES          68 to 65521
+  persist            it stays when rtap ends; an existing TAP or TUN of that name is taken over
+  mtu=BYTES          68 to 65521, of a TUN to 65535
   mode=NAME          tap: Ethernet frames; tun: IP packets, no MAC addresses (tap)
   mac=ADDRESS        such as 02:00:00:00:00:01
   txqlen=PACKETS     how many wait in the kernel for each Rx queue before it drops (1000)

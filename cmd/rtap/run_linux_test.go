@@ -256,7 +256,7 @@ func TestRunErrors(t *testing.T) {
 		{"foreign interface, TUN", []string{"--vdev=net_rtap0,iface=lo,mode=tun"}, []string{"lo", "not a multi-queue TUN", "choose another name"}},
 		{"no memory", []string{"--vdev=net_rtap0", "--mbuf-size=65535", fmt.Sprint("--total-num-mbufs=", 1<<26-2)}, []string{"bytes", "--total-num-mbufs"}},
 		{"no namespace", []string{"--vdev=net_rtap0,netns=/nowhere"}, []string{"/nowhere", "no such file"}},
-		{"taken twice", []string{"--vdev=net_rtap0,iface=foo0", "--vdev=net_rtap1,iface=foo0"}, []string{"port net_rtap1", "foo0"}},
+		{"taken twice", []string{"--vdev=net_rtap0,iface=foo0,persist", "--vdev=net_rtap1,iface=foo0"}, []string{"port net_rtap1", "foo0"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := start(t, ns, append([]string{"run", "--duration=0.1"}, c.args...)...)
@@ -265,6 +265,9 @@ func TestRunErrors(t *testing.T) {
 				if !strings.Contains(p.err.String(), w) {
 					t.Errorf("stderr does not say %q: %s", w, &p.err)
 				}
+			}
+			if _, err := nettest.Conn(t, ns).LinkByName("foo0"); !errors.Is(err, rtnl.ErrNotFound) {
+				t.Errorf("an interface is left: %v", err)
 			}
 		})
 	}

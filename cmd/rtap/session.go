@@ -51,6 +51,7 @@ type session struct {
 	packets packetMemory
 	capture captureMemory
 	far     bool // the ports are another process's
+	opened  bool // all of it is there: what persists may stay
 	// uncaptured is why rtap capture does not see what a secondary moves.
 	uncaptured error
 	ports      []*port
@@ -81,6 +82,7 @@ func openSession(cfg sessionConfig) (*session, error) {
 	if err := s.open(); err != nil {
 		return nil, errors.Join(err, s.close())
 	}
+	s.opened = true
 	return s, nil
 }
 
@@ -356,8 +358,12 @@ func (s *session) close() error {
 		return s.detach()
 	}
 	err := s.sleep.close()
+	end := (*rtap.Device).Discard
+	if s.opened {
+		end = (*rtap.Device).Close
+	}
 	for _, p := range s.ports {
-		err = errors.Join(err, p.dev.Close())
+		err = errors.Join(err, end(p.dev))
 	}
 	err = errors.Join(err, s.closeCaches(), s.capture.close())
 	if s.pool != nil {
