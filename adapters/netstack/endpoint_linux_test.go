@@ -32,6 +32,7 @@ type packet struct {
 	bytes    []byte // behind the Ethernet header
 	views    []int  // their sizes
 	vouched  bool
+	to       tcpip.PacketType
 }
 
 // recorder is a dispatcher that keeps what it gets.
@@ -39,7 +40,7 @@ type recorder chan packet
 
 func (r recorder) DeliverNetworkPacket(protocol tcpip.NetworkProtocolNumber, pkt *stack.PacketBuffer) {
 	p := packet{protocol: protocol, link: bytes.Clone(pkt.LinkHeader().Slice()), bytes: pkt.Data().AsRange().ToSlice(),
-		vouched: pkt.RXChecksumValidated}
+		vouched: pkt.RXChecksumValidated, to: pkt.PktType}
 	views, _ := pkt.AsViewList()
 	for v := views.Front(); v != nil; v = v.Next() {
 		p.views = append(p.views, v.Size())
@@ -414,6 +415,10 @@ func TestFilter(t *testing.T) {
 				}
 				if p.vouched == c.cfg.Router {
 					t.Errorf("checksum vouched for: %t", p.vouched)
+				}
+				if to := map[string]tcpip.PacketType{"broadcast": tcpip.PacketBroadcast, "multicast": tcpip.PacketMulticast,
+					"for another, wanted": tcpip.PacketOtherHost}[name]; p.to != to {
+					t.Errorf("it is of type %d, want %d", p.to, to)
 				}
 			} else {
 				nettest.Eventually(t, wait, "the frame to be counted", func() bool { return e.Stats() != Stats{} })

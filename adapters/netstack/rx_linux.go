@@ -167,7 +167,11 @@ func (r *receiver) deliver(m *mbuf.Mbuf) {
 // parse finds out the network protocol.
 func (r *receiver) parse(pkt *stack.PacketBuffer, m *mbuf.Mbuf) bool {
 	if !r.e.tun {
-		return r.e.ParseHeader(pkt)
+		ok := r.e.ParseHeader(pkt)
+		if ok {
+			pkt.PktType = r.packetType(m.Bytes()[:header.EthernetAddressSize])
+		}
+		return ok
 	}
 	switch m.PacketType & mbuf.PTypeL3Mask {
 	case mbuf.PTypeL3IPv4, mbuf.PTypeL3IPv4Ext:
@@ -178,6 +182,19 @@ func (r *receiver) parse(pkt *stack.PacketBuffer, m *mbuf.Mbuf) bool {
 		return false
 	}
 	return true
+}
+
+// packetType is what ARP and packet sockets want to know: whether a frame was for this stack alone.
+func (r *receiver) packetType(dst []byte) tcpip.PacketType {
+	switch {
+	case string(dst) == string(r.addr):
+		return tcpip.PacketHost
+	case string(dst) == string(header.EthernetBroadcastAddress):
+		return tcpip.PacketBroadcast
+	case dst[0]&1 != 0:
+		return tcpip.PacketMulticast
+	}
+	return tcpip.PacketOtherHost
 }
 
 // payload is the whole frame. The headers of a large one are in a view of their own: the stack writes to them, and would copy
