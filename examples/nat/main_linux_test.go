@@ -53,7 +53,8 @@ func TestNAT(t *testing.T) {
 	go func() { ended <- run(ctx, conns[0], conns[1], shared.As4()) }()
 
 	server := netip.MustParseAddrPort("203.0.113.1:0")
-	ping, err := traffic.Ping(ctx, traffic.PingConfig{NS: spaces[0], Dst: server.Addr(), Count: 3})
+	ping, err := traffic.Ping(ctx, traffic.PingConfig{NS: spaces[0], Dst: server.Addr(), Count: 3,
+		Timeout: nettest.Bound(5 * time.Second)})
 	must(t, err)
 	if ping.Lost() != 0 {
 		t.Errorf("%d pings of 3 were lost", ping.Lost())
