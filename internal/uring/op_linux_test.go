@@ -83,8 +83,11 @@ func TestReadWritePipe(t *testing.T) {
 		want := frame(1000, op)
 		copy(mem, want)
 		res := do(t, r, func(s *SQE) { ops[op].write(s, fds[1], addr, iov, 1000); s.Flags = flags })
-		if got := readAll(t, rd, 2000); res != 1000 || !bytes.Equal(got, want) {
-			t.Errorf("write: %d, and %d bytes came", res, len(got))
+		if res != 1000 {
+			t.Fatalf("write: %d", res)
+		}
+		if got := readAll(t, rd, 2000); !bytes.Equal(got, want) {
+			t.Errorf("%d bytes came", len(got))
 		}
 		want = frame(700, op+1)
 		writeAll(t, wr, want)
