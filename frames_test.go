@@ -5,6 +5,7 @@
 package rtap
 
 import (
+	"bytes"
 	"encoding/binary"
 
 	"github.com/rtap-project/rtap/header"
@@ -19,7 +20,34 @@ type spec struct {
 	payload int
 	flags   byte // TCP's
 	vxlan   *spec
-	src     byte // last byte of the source address
+	kind    *tunnelKind // nil: VXLAN's
+	src     byte        // last byte of the source address
+}
+
+// tunnelKind is a tunnel in UDP: the port, what follows UDP's header, and whether what is in it has no Ethernet header.
+type tunnelKind struct {
+	port   uint16
+	header []byte
+	bare   bool
+}
+
+var (
+	vxlanKind = &tunnelKind{port: 4789, header: []byte{0x08, 0, 0, 0, 0, 0, 42, 0}}
+	// Those that package header does not know.
+	vxlanElsewhere  = &tunnelKind{port: 5555, header: vxlanKind.header}
+	vxlanGPE        = &tunnelKind{port: 4790, header: []byte{0x0c, 0, 0, 1, 0, 0, 42, 0}, bare: true}
+	vxlanGPEAsVXLAN = &tunnelKind{port: 4789, header: vxlanGPE.header, bare: true} // looks like VXLAN with something else in it
+	bareUDP         = &tunnelKind{port: 6635, bare: true}
+	gue             = &tunnelKind{port: 6080, header: []byte{0, 4, 0, 0}, bare: true}
+	unknownKinds    = []*tunnelKind{vxlanElsewhere, vxlanGPE, vxlanGPEAsVXLAN, bareUDP, gue}
+)
+
+// tunnel is the kind of tunnel that s is.
+func (s spec) tunnel() *tunnelKind {
+	if s.kind == nil {
+		return vxlanKind
+	}
+	return s.kind
 }
 
 const tcpACK, tcpCWR = 0x10, 0x80
@@ -35,7 +63,11 @@ func (s spec) lengths() mbuf.Lengths {
 	}
 	if s.vxlan != nil {
 		in := s.vxlan.lengths()
-		return mbuf.Lengths{OuterL2: l.L2, OuterL3: l.L3, L2: 8 + 8 + in.L2, L3: in.L3, L4: in.L4}
+		k := s.tunnel()
+		if k.bare {
+			in.L2 = 0
+		}
+		return mbuf.Lengths{OuterL2: l.L2, OuterL3: l.L3, L2: 8 + len(k.header) + in.L2, L3: in.L3, L4: in.L4}
 	}
 	return l
 }
@@ -92,10 +124,15 @@ func (s spec) l4() []byte {
 		data[i] = byte(i*7 + i>>8)
 	}
 	if s.vxlan != nil {
-		data = append([]byte{0x08, 0, 0, 0, 0, 0, 42, 0}, s.vxlan.build()...)
+		in := s.vxlan.build()
+		if s.tunnel().bare {
+			in = s.vxlan.ip()
+		}
+		data = append(bytes.Clone(s.tunnel().header), in...)
 	}
 	if s.udp {
-		h := []byte{0x30, 0x39, 0x12, 0xb5, 0, 0, 0, 0}
+		h := binary.BigEndian.AppendUint16([]byte{0x30, 0x39}, s.tunnel().port)
+		h = append(h, 0, 0, 0, 0)
 		binary.BigEndian.PutUint16(h[4:], uint16(8+len(data)))
 		return append(h, data...)
 	}

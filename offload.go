@@ -40,10 +40,10 @@ const (
 	// RxOffloadUDPLRO does for UDP what RxOffloadTCPLRO does for TCP, for programs
 	// that send with UDP_SEGMENT (since Linux 6.2).
 	RxOffloadUDPLRO uint64 = 1 << 62
-	// RxOffloadTunnelLRO lets LRO frames have a VXLAN or GENEVE header (since Linux
-	// 6.17), on whatever UDP port. It needs RxOffloadTCPLRO. The kernel then leaves frames
-	// of other UDP tunnels large, too (bareudp, VXLAN-GPE, GUE): for them there are no
-	// words, and they count in ierrors.
+	// RxOffloadTunnelLRO lets LRO frames be in a tunnel in UDP (since Linux 6.17): VXLAN,
+	// GENEVE, or one that the driver cannot name (bareudp, VXLAN-GPE, all on a UDP port that is
+	// not their own), which is mbuf.PTypeTunnelGRENAT, and sent on with TxOffloadUDPTnlTSO. It
+	// needs RxOffloadTCPLRO.
 	RxOffloadTunnelLRO uint64 = 1 << 63
 
 	// RxOffloadChecksum is what testpmd's --enable-rx-cksum stands for.

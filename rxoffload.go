@@ -96,7 +96,10 @@ func (q *RxQueue) strip(m *mbuf.Mbuf) (bytes int) {
 // describe fills in what hdr and the packet's headers, which are in b, say.
 func (l2 *layer2) describe(m *mbuf.Mbuf, hdr *vnethdr.Header, b []byte) bool {
 	l, known := l2.parse(b), true
-	if hdr.Flags&vnethdr.FlagNeedsCsum != 0 {
+	switch {
+	case hdr.GSOType&tunnelGSO != 0:
+		l, known = l2.tunnel(b, hdr, l)
+	case hdr.Flags&vnethdr.FlagNeedsCsum != 0:
 		l, known = l2.partial(b, hdr, l)
 	}
 	lengths, fit := l.Pack()
@@ -126,34 +129,26 @@ func (l2 *layer2) partial(b []byte, hdr *vnethdr.Header, l header.Layout) (heade
 		return l, true
 	}
 	outer := l2.parseOuter(b)
-	if hdr.GSOType&tunnelGSO == 0 || is(hdr, outer) {
-		return outer, is(hdr, outer)
-	}
-	return l2.otherPort(b, hdr, outer)
+	return outer, is(hdr, outer)
 }
 
 const tunnelGSO = vnethdr.GSOUDPTunnelIPv4 | vnethdr.GSOUDPTunnelIPv6
 
-// tunnelPorts are those by which package header knows VXLAN and GENEVE.
-var tunnelPorts = [...]uint16{4789, 6081}
-
-// otherPort finds the headers of a tunnel on a UDP port that is not its own: that it is one the kernel has said, and where
-// the inner checksum must be. b is as it was afterwards.
-func (l2 *layer2) otherPort(b []byte, hdr *vnethdr.Header, outer header.Layout) (header.Layout, bool) {
-	at := outer.L4Start() + 2
-	if innerL4(outer.PacketType) != mbuf.PTypeL4UDP || at+2 > len(b) {
+// tunnel finds the headers of a large frame in a tunnel in UDP where hdr says that they are. The kind of the tunnel need not
+// be known: it is if l, which is what the packet looks like, agrees.
+func (l2 *layer2) tunnel(b []byte, hdr *vnethdr.Header, l header.Layout) (header.Layout, bool) {
+	outer := l2.parseOuter(b)
+	// Of a tag that the kernel kept beside the packet csum_start takes account, the places of the tunnel's headers do
+	// not (seen on 6.18).
+	tag := outer.L4Start() - int(hdr.OuterTransport)
+	if tag != 0 && tag != l2.tag {
 		return outer, false
 	}
-	port := b[at : at+2]
-	was := binary.BigEndian.Uint16(port)
-	defer binary.BigEndian.PutUint16(port, was)
-	for _, p := range tunnelPorts {
-		binary.BigEndian.PutUint16(port, p)
-		if l := l2.parse(b); is(hdr, l) {
-			return l, true
-		}
+	there, ok := header.InUDPTunnel(b, outer, int(hdr.InnerNetwork)+tag)
+	if there.Lengths() == l.Lengths() {
+		there = l
 	}
-	return outer, false
+	return there, ok && is(hdr, there)
 }
 
 // is reports whether hdr speaks of the innermost layer-4 checksum of l.
@@ -196,27 +191,17 @@ func describeLRO(m *mbuf.Mbuf, hdr *vnethdr.Header, l header.Layout) bool {
 	if hdr.Flags&vnethdr.FlagNeedsCsum == 0 || innerL4(l.PacketType) != want || hdr.GSOSize == 0 {
 		return false
 	}
-	if hdr.GSOType&tunnelGSO != 0 {
-		if !tunnelAt(hdr, l, 0) && !tunnelAt(hdr, l, vlanLen) {
-			return false
-		}
-		if hdr.Flags&vnethdr.FlagUDPTunnelCsum != 0 {
-			m.OlFlags |= mbuf.RxOuterL4CksumInvalid
-		}
-	} else if l.PacketType&mbuf.PTypeTunnelMask != 0 {
+	tunnel := hdr.GSOType&tunnelGSO != 0
+	if tunnel != (l.PacketType&mbuf.PTypeTunnelMask != 0) {
 		return false // what is to be cut is not what was recognised
+	}
+	if tunnel && hdr.Flags&vnethdr.FlagUDPTunnelCsum != 0 {
+		m.OlFlags |= mbuf.RxOuterL4CksumInvalid
 	}
 	lengths := l.Lengths()
 	lengths.TSOSegSize = int(hdr.GSOSize)
 	m.OlFlags |= mbuf.RxLRO | mbuf.RxL4CksumNone
 	return m.SetLengths(lengths)
-}
-
-// tunnelAt reports whether hdr speaks of the headers of l, tag bytes further on: of a
-// tag that the kernel kept beside the packet csum_start takes account, the places of
-// the tunnel's headers do not (seen on 6.18).
-func tunnelAt(hdr *vnethdr.Header, l header.Layout, tag uint16) bool {
-	return hdr.OuterTransport+tag == l.OuterL2+l.OuterL3 && int(hdr.InnerNetwork+tag) == l.IPStart()
 }
 
 // checkIPv4 looks at the checksum of the IPv4 header, the inner one in a tunnel.

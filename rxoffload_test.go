@@ -7,6 +7,8 @@ package rtap
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/rtap-project/rtap/header"
@@ -106,10 +108,81 @@ func withSeg(l mbuf.Lengths, size int) mbuf.Lengths {
 	return l
 }
 
-// toPort is a frame of VXLAN with another UDP port of the destination.
-func toPort(b []byte, port uint16) []byte {
-	binary.BigEndian.PutUint16(b[header.ParseOuter(b).L4Start()+2:], port)
-	return b
+// tunnelCases are large frames in tunnels in UDP that package header does not know: inner and outer packets of both
+// versions, TCP and UDP, with and without an outer checksum.
+func tunnelCases() (cases []rxCase) {
+	const offloads = RxOffloadTCPLRO | RxOffloadUDPLRO | RxOffloadTunnelLRO
+	for i, k := range unknownKinds {
+		for n := range 16 {
+			v6, in6, udp, sum := n&1 != 0, n&2 != 0, n&4 != 0, n&8 != 0
+			in := spec{payload: 3000, v6: in6, udp: udp}
+			s := spec{udp: true, v6: v6, vxlan: &in, kind: k}
+			ptype, gso, flags := etherIP, vnethdr.GSOUDPTunnelIPv4, mbuf.RxLRO|mbuf.RxL4CksumNone
+			if v6 {
+				ptype, gso = etherIP6, vnethdr.GSOUDPTunnelIPv6
+			}
+			ptype |= mbuf.PTypeL4UDP | mbuf.PTypeTunnelGRENAT | mbuf.PTypeInnerL3IPv4 | mbuf.PTypeInnerL4TCP
+			kind := vnethdr.GSOTCPv4
+			if in6 {
+				ptype = ptype&^mbuf.PTypeInnerL3Mask | mbuf.PTypeInnerL3IPv6
+				kind = vnethdr.GSOTCPv6
+			}
+			if udp {
+				ptype = ptype&^mbuf.PTypeInnerL4Mask | mbuf.PTypeInnerL4UDP
+				kind = vnethdr.GSOUDPL4
+			}
+			hdr := large(s, gso|kind, 1000)
+			if sum {
+				hdr.Flags |= vnethdr.FlagUDPTunnelCsum
+				flags |= mbuf.RxOuterL4CksumInvalid
+			}
+			cases = append(cases, rxCase{name: fmt.Sprintf("LRO in a tunnel of unknown kind %d, %d", i, n), offloads: offloads, hdr: hdr, frame: s.partial(),
+				flags: flags, ptype: ptype, lengths: withSeg(s.lengths(), 1000)})
+		}
+	}
+	return cases
+}
+
+// hostileCases are headers that say of a tunnel what is not there.
+func hostileCases() (cases []rxCase) {
+	inner, no := spec{payload: 3000}, spec{payload: 3000, udp: true}
+	for _, k := range append(unknownKinds, vxlanKind) {
+		s := spec{udp: true, vxlan: &inner, kind: k}
+		good := large(s, vnethdr.GSOTCPv4|vnethdr.GSOUDPTunnelIPv4, 1000)
+		refuse := func(name string, frame []byte, change func(h *vnethdr.Header)) {
+			h := good
+			change(&h)
+			cases = append(cases, rxCase{name: fmt.Sprintf("hostile, port %d: %s", k.port, name),
+				offloads: RxOffloadTCPLRO | RxOffloadTunnelLRO, hdr: h, frame: frame, refused: true})
+		}
+		f := s.partial()
+		for _, at := range []uint16{0, 1, good.OuterTransport - 1, good.OuterTransport + 1, good.OuterTransport + 4, good.InnerNetwork, good.CsumStart, uint16(len(f)), 65535} {
+			refuse(fmt.Sprintf("outer place %d", at), f, func(h *vnethdr.Header) { h.OuterTransport = at })
+		}
+		for _, at := range []uint16{0, 1, good.OuterTransport, good.OuterTransport + 7, good.InnerNetwork - 1, good.InnerNetwork + 1, good.CsumStart - 1, good.CsumStart,
+			uint16(len(f)) - 1, uint16(len(f)), uint16(len(f)) + 1, 65535} {
+			refuse(fmt.Sprintf("inner place %d", at), f, func(h *vnethdr.Header) { h.InnerNetwork = at })
+		}
+		for _, at := range []uint16{0, good.OuterTransport, good.InnerNetwork, good.CsumStart - 1, good.CsumStart + 1, uint16(len(f)), 65535} {
+			refuse(fmt.Sprintf("csum_start %d", at), f, func(h *vnethdr.Header) { h.CsumStart = at })
+		}
+		refuse("csum_offset", f, func(h *vnethdr.Header) { h.CsumOffset = 6 })
+		refuse("no partial checksum", f, func(h *vnethdr.Header) { h.Flags = 0 })
+		refuse("no size", f, func(h *vnethdr.Header) { h.GSOSize = 0 })
+		refuse("nothing to cut", f, func(h *vnethdr.Header) { h.GSOType = vnethdr.GSOUDPTunnelIPv4 })
+		refuse("UDP", f, func(h *vnethdr.Header) { h.GSOType = vnethdr.GSOUDPL4 | vnethdr.GSOUDPTunnelIPv4 })
+		same := func(*vnethdr.Header) {}
+		for _, at := range []int{int(good.InnerNetwork), int(good.InnerNetwork) + 9, int(good.OuterTransport) - 20, int(good.OuterTransport) - 11} {
+			b := s.partial()
+			b[at] ^= 0x30 // neither IP, TCP nor UDP any more
+			refuse(fmt.Sprintf("byte %d", at), b, same)
+		}
+		refuse("cut in the inner TCP header", f[:good.CsumStart+19], same)
+		refuse("cut in the inner IP header", f[:good.InnerNetwork+19], same)
+		refuse("cut in the outer UDP header", f[:good.OuterTransport+7], same)
+		refuse("UDP inside", spec{udp: true, vxlan: &no, kind: k}.partial(), same)
+	}
+	return cases
 }
 
 func rxCases() []rxCase {
@@ -130,13 +203,13 @@ func rxCases() []rxCase {
 	taggedTunnel := spec{udp: true, vxlan: &inner, tags: vlan.tags}
 	taggedHdr := tunnelHdr // the kernel forgets the tag, but in csum_start
 	taggedHdr.CsumStart += 4
-	wrongPlace := tunnelHdr
-	wrongPlace.InnerNetwork++
-	unknownHdr := tunnelHdr
-	unknownHdr.CsumStart++
+	gpe, untagged := spec{udp: true, vxlan: &inner, kind: vxlanGPE, tags: vlan.tags}, spec{udp: true, vxlan: &inner, kind: vxlanGPE}
+	gpeHdr := large(untagged, vnethdr.GSOTCPv4|vnethdr.GSOUDPTunnelIPv4, 1000)
+	gpeHdr.CsumStart += 4
+	unknownTCP := vxlanTCP&^(mbuf.PTypeTunnelMask|mbuf.PTypeInnerL2Mask) | mbuf.PTypeTunnelGRENAT
 	outerUDP := spec{udp: true, vxlan: &spec{payload: 100}} // what is to be completed is the outer checksum
 	outerCsum := vnethdr.Header{Flags: vnethdr.FlagNeedsCsum, CsumStart: 34, CsumOffset: 6}
-	return []rxCase{
+	return slices.Concat(tunnelCases(), hostileCases(), []rxCase{
 		{name: "nothing known", frame: tcp4.build(), ptype: etherIP | mbuf.PTypeL4TCP, lengths: tcp4.lengths()},
 		{name: "no IP", frame: experimental, ptype: mbuf.PTypeL2Ether, lengths: mbuf.Lengths{L2: 14}},
 		{name: "good", hdr: vnethdr.Header{Flags: vnethdr.FlagDataValid}, frame: udp6.build(),
@@ -171,13 +244,10 @@ func rxCases() []rxCase {
 			flags: mbuf.RxLRO | mbuf.RxL4CksumNone, ptype: vxlanTCP ^ mbuf.PTypeL2Ether ^ mbuf.PTypeL2EtherVLAN, lengths: withSeg(taggedTunnel.lengths(), 1000)},
 		{name: "LRO in VXLAN behind a tag that is stripped", offloads: RxOffloadTCPLRO | RxOffloadTunnelLRO | RxOffloadVLANStrip, hdr: taggedHdr, frame: taggedTunnel.partial(), data: tunnel.partial(), tci: 0x6005,
 			flags: mbuf.RxLRO | mbuf.RxL4CksumNone | mbuf.RxVLAN | mbuf.RxVLANStripped, ptype: vxlanTCP, lengths: withSeg(tunnel.lengths(), 1000)},
-		{name: "LRO in VXLAN on another port", offloads: RxOffloadTCPLRO | RxOffloadTunnelLRO, hdr: tunnelHdr, frame: toPort(tunnel.partial(), 5555),
-			flags: mbuf.RxLRO | mbuf.RxL4CksumNone, ptype: vxlanTCP, lengths: withSeg(tunnel.lengths(), 1000)},
-		{name: "LRO in VXLAN on another port, behind a tag", offloads: RxOffloadTCPLRO | RxOffloadTunnelLRO, hdr: taggedHdr, frame: toPort(taggedTunnel.partial(), 5555),
-			flags: mbuf.RxLRO | mbuf.RxL4CksumNone, ptype: vxlanTCP ^ mbuf.PTypeL2Ether ^ mbuf.PTypeL2EtherVLAN, lengths: withSeg(taggedTunnel.lengths(), 1000)},
-		{name: "LRO in VXLAN on another port, elsewhere", offloads: RxOffloadTCPLRO | RxOffloadTunnelLRO, hdr: wrongPlace, frame: toPort(tunnel.partial(), 5555), refused: true},
-		{name: "LRO in a tunnel of no known kind", offloads: RxOffloadTCPLRO | RxOffloadTunnelLRO, hdr: unknownHdr, frame: toPort(tunnel.partial(), 5555), refused: true},
-		{name: "LRO in VXLAN elsewhere", offloads: RxOffloadTCPLRO | RxOffloadTunnelLRO, hdr: wrongPlace, frame: tunnel.partial(), refused: true},
+		{name: "LRO in VXLAN-GPE behind a tag", offloads: RxOffloadTCPLRO | RxOffloadTunnelLRO, hdr: gpeHdr, frame: gpe.partial(),
+			flags: mbuf.RxLRO | mbuf.RxL4CksumNone, ptype: unknownTCP ^ mbuf.PTypeL2Ether ^ mbuf.PTypeL2EtherVLAN, lengths: withSeg(gpe.lengths(), 1000)},
+		{name: "LRO in VXLAN-GPE behind a tag that is stripped", offloads: RxOffloadTCPLRO | RxOffloadTunnelLRO | RxOffloadVLANStrip, hdr: gpeHdr, frame: gpe.partial(), data: untagged.partial(), tci: 0x6005,
+			flags: mbuf.RxLRO | mbuf.RxL4CksumNone | mbuf.RxVLAN | mbuf.RxVLANStripped, ptype: unknownTCP, lengths: withSeg(untagged.lengths(), 1000)},
 		{name: "LRO of what is no TCP", offloads: everyRx, hdr: large(udp4, vnethdr.GSOTCPv4, 10), frame: udp4.partial(), refused: true},
 		{name: "LRO of unknown kind", offloads: everyRx, hdr: large(udp4, 2, 10), frame: udp4.partial(), refused: true},
 		{name: "LRO of size 0", offloads: everyRx, hdr: large(udp4, vnethdr.GSOUDPL4, 0), frame: udp4.partial(), refused: true},
@@ -194,7 +264,7 @@ func rxCases() []rxCase {
 			flags: mbuf.RxVLAN | mbuf.RxVLANStripped | mbuf.RxQinQ | mbuf.RxQinQStripped | mbuf.RxL4CksumNone, ptype: etherIP | mbuf.PTypeL4TCP, lengths: tcp4.lengths()},
 		{name: "QinQ not stripped by VLAN", offloads: RxOffloadVLANStrip, frame: qinq.build(),
 			ptype: mbuf.PTypeL2EtherQinQ | mbuf.PTypeL3IPv4 | mbuf.PTypeL4TCP, lengths: qinq.lengths()},
-	}
+	})
 }
 
 // TestRxDescribe: the mbuf says what the kernel and the packet say, whatever the
@@ -297,6 +367,90 @@ func (c *rxCase) check(t *testing.T, m *mbuf.Mbuf) {
 	if m.VlanTCI != c.tci || m.VlanTCIOuter != c.out {
 		t.Errorf("tags %#x, %#x: want %#x, %#x", m.VlanTCIOuter, m.VlanTCI, c.out, c.tci)
 	}
+}
+
+// TestTunnelPassThrough: what came in a tunnel is sent as it came: Prepare has nothing to add, and the kernel is told what
+// it said.
+func TestTunnelPassThrough(t *testing.T) {
+	pool := newPool(t, mbuf.Config{Name: "through", Count: 64, DataRoom: 4000})
+	for _, c := range tunnelCases() {
+		t.Run(c.name, func(t *testing.T) {
+			udp := header.ParseOuter(c.frame).L4Start()
+			if c.hdr.Flags&vnethdr.FlagUDPTunnelCsum != 0 { // the sum of the pseudo-header, as the kernel leaves it
+				binary.BigEndian.PutUint16(c.frame[udp+6:], header.PseudoSum(c.frame[14:], protoUDP, len(c.frame)-udp))
+			}
+			m := fakeReceive(t, pool, PortConfig{RxOffloads: c.offloads}, c.hdr, c.frame)
+			if m == nil {
+				t.Fatal("refused")
+			}
+			mbuf.PassThrough([]*mbuf.Mbuf{m})
+			if m.OlFlags&mbuf.TxTunnelMask != mbuf.TxTunnelUDP {
+				t.Fatalf("flags %#x", m.OlFlags)
+			}
+			q := fakeTx(t, &fakeEngine{}, TxConfig{Ring: 1})
+			q.fit(&PortConfig{TxOffloads: everyTx &^ TxOffloadUDPTnlTSO})
+			if _, err := q.Prepare([]*mbuf.Mbuf{m}); err != ErrTxDisabled {
+				t.Errorf("Prepare where it is not enabled: %v", err)
+			}
+			q.fit(&PortConfig{TxOffloads: everyTx})
+			if _, err := q.Prepare([]*mbuf.Mbuf{m}); err != nil {
+				t.Error(err)
+			}
+			hdr, data, ok := txWire(t, ethernet, PortConfig{TxOffloads: everyTx, RxOffloads: c.offloads}, m)
+			if !ok || hdr != c.hdr {
+				t.Errorf("header\n%+v, want\n%+v", hdr, c.hdr)
+			}
+			must(t, sameBytes(data, c.frame))
+			must(t, hdr.Check(len(data)))
+		})
+	}
+}
+
+// FuzzRx: whatever the kernel says of whatever packet, it is refused, or described so that it can be sent on; and places
+// are within the packet.
+func FuzzRx(f *testing.F) {
+	var h [vnethdr.SizeTunnel]byte
+	for _, c := range rxCases() {
+		c.frame = c.frame[:min(len(c.frame), 200)] // all headers
+		c.hdr.Encode(h[:])
+		f.Add(h[:], c.frame, false)
+		if c, ok := c.bare(); ok {
+			c.hdr.Encode(h[:])
+			f.Add(h[:], c.frame, true)
+		}
+	}
+	pool := newPool(f, mbuf.Config{Name: "fuzz", Count: 256, DataRoom: 512})
+	f.Fuzz(func(t *testing.T, h, frame []byte, bare bool) {
+		l2, conf := ethernet, PortConfig{RxOffloads: everyRx, TxOffloads: everyTx}
+		if bare {
+			l2 = noLayer2
+		}
+		if len(frame) == 0 || len(frame) > 8000 {
+			return
+		}
+		hdr := vnethdr.Decode(h)
+		m := fakeReceiveFrom(t, l2, pool, conf, hdr, frame)
+		if m == nil {
+			return
+		}
+		l := m.Lengths()
+		if l.Headers() > len(frame) && l.L3 != 0 {
+			t.Errorf("%+v in %d bytes", l, len(frame))
+		}
+		if m.OlFlags&mbuf.RxLRO == 0 {
+			m.Free()
+			return
+		}
+		if int(hdr.CsumStart) != l.L4Start() || frame[l.IPStart()]>>4 != 4 && frame[l.IPStart()]>>4 != 6 {
+			t.Fatalf("%+v of %+v", l, hdr)
+		}
+		mbuf.PassThrough([]*mbuf.Mbuf{m})
+		got, data, ok := txWire(t, l2, conf, m)
+		if !ok || got.CsumStart != hdr.CsumStart && got.GSOType != 0 {
+			t.Fatalf("sent: %v, as %+v, was %+v", ok, got, hdr)
+		}
+		must(t, sameBytes(data, frame))
+	})
 }
 
 // TestRxUnnameable: a partial checksum that the mbuf has no words for is completed.

@@ -183,6 +183,8 @@ func (p *csumPacket) kind() uint64 {
 		return kind | mbuf.TxTunnelVXLAN
 	case mbuf.PTypeTunnelGENEVE:
 		return kind | mbuf.TxTunnelGENEVE
+	case mbuf.PTypeTunnelGRENAT:
+		return kind | mbuf.TxTunnelUDP
 	case mbuf.PTypeTunnelIP:
 		return kind | mbuf.TxTunnelIPIP
 	}

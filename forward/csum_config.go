@@ -19,7 +19,8 @@ type CsumConfig struct {
 	// The checksum of the outer IPv4 header and of the outer UDP header of a tunnel (csum set outer-ip hw, csum
 	// set outer-udp hw).
 	OuterIPv4, OuterUDP bool
-	// Segmentation of TCP and of UDP, and of either in VXLAN and GENEVE, which needs TunnelSeg as well. What was
+	// Segmentation of TCP and of UDP, and of either in VXLAN, GENEVE and a tunnel in UDP whose kind is not known
+	// (mbuf.PTypeTunnelGRENAT, received with LRO), which needs TunnelSeg as well. What was
 	// received with LRO is dropped where it is missing ([Stats].NoTSO).
 	TCPSeg, UDPSeg, TunnelSeg bool
 	// Inserting one VLAN tag, and two. Where it is missing, tags that were stripped are written in front of the

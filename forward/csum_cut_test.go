@@ -85,6 +85,54 @@ func TestCsumCut(t *testing.T) {
 	}
 }
 
+// TestCsumUnknownTunnel: a large frame in a tunnel whose kind does not show is treated where the driver says that the
+// headers are; if they are not there, it is not sent.
+func TestCsumUnknownTunnel(t *testing.T) {
+	inner := tcp(500, "").ip4(6, "")
+	noTunnel := allHardware
+	noTunnel.TunnelSeg = false
+	for name, d := range map[string]struct {
+		f  made
+		at int // of the inner IP header
+	}{
+		"bareudp":          {udpAround(inner, 6635, true).ip4(17, "").ether("0800"), 42},
+		"vxlan elsewhere":  {udpAround(inner.ether("0800").under(make([]byte, 8)), 5555, true).ip4(17, "").ether("0800"), 64},
+		"looks like vxlan": {udpAround(inner.under(unhex("0c00 0001 0000 0100")), 4789, true).ip4(17, "").ether("0800"), 50},
+	} {
+		receive := func(r *rig, at int) *mbuf.Mbuf {
+			m := r.received(d.f.damaged(), lro|mbuf.RxOuterL4CksumInvalid, 100, 30, 9)
+			m.PacketType = mbuf.PTypeL2Ether | mbuf.PTypeL3IPv4 | mbuf.PTypeL4UDP | mbuf.PTypeTunnelGRENAT | mbuf.PTypeInnerL3IPv4 | mbuf.PTypeInnerL4TCP
+			m.SetLengths(mbuf.Lengths{OuterL2: 14, OuterL3: 20, L2: at - 34, L3: 20, L4: 20, TSOSegSize: 100})
+			return r.passMbuf(m)
+		}
+		r := csumRig(t, allHardware)
+		m := receive(r, d.at)
+		if m == nil {
+			t.Fatalf("%s: not sent: %+v", name, r.s.Stats())
+		}
+		const want = mbuf.TxTCPSeg | mbuf.TxTunnelUDP | mbuf.TxOuterUDPCksum
+		if l := m.Lengths(); m.OlFlags&(mbuf.TxTCPSeg|mbuf.TxTunnelMask|mbuf.TxOuterUDPCksum) != want || l.TSOSegSize != 100 || l.IPStart() != d.at {
+			t.Errorf("%s: flags %#x, %+v", name, m.OlFlags, l)
+		}
+		wantBytes(t, name, transmit(t, m), fromPeer(d.f.b))
+		m.Free()
+
+		r = csumRig(t, noTunnel)
+		if m := receive(r, d.at); m != nil {
+			t.Errorf("%s: sent without TunnelSeg with %#x", name, m.OlFlags)
+			m.Free()
+		}
+		wantStats(t, r.s, Stats{RxPackets: 1, NoTSO: 1})
+
+		r = csumRig(t, allHardware)
+		if m := receive(r, d.at+1); m != nil {
+			t.Errorf("%s: sent with %#x, though there is no packet", name, m.OlFlags)
+			m.Free()
+		}
+		wantStats(t, r.s, Stats{RxPackets: 1, Malformed: 1})
+	}
+}
+
 // TestCsumCutPadding: a driver would take what is behind the IP packet for payload.
 func TestCsumCutPadding(t *testing.T) {
 	r := csumRig(t, allHardware)

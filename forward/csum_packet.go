@@ -54,6 +54,12 @@ func (p *csumPacket) parse() bool {
 	}
 	if deep {
 		p.l = parse(p.win)
+		if said := p.m.Lengths(); open && said.OuterL3 != 0 && said.IPStart() != p.l.IPStart() {
+			var ok bool // a kind that does not show
+			if p.l, ok = header.InUDPTunnel(p.win, parseOuter(p.win), said.IPStart()); !ok {
+				return false
+			}
+		}
 	}
 	if !deep || !open && (!p.measure() || p.sealed()) {
 		p.l = parseOuter(p.win)
@@ -87,11 +93,7 @@ func (p *csumPacket) sealed() bool {
 
 // udpTunnel: the packet is in a tunnel in UDP.
 func (p *csumPacket) udpTunnel() bool {
-	switch p.l.PacketType & mbuf.PTypeTunnelMask {
-	case mbuf.PTypeTunnelVXLAN, mbuf.PTypeTunnelGENEVE:
-		return true
-	}
-	return false
+	return p.inTunnel() && p.l.PacketType&mbuf.PTypeL4Mask == mbuf.PTypeL4UDP
 }
 
 func (p *csumPacket) outerL4() int { return int(p.l.OuterL2) + int(p.l.OuterL3) }

@@ -61,6 +61,11 @@ func FuzzSegment(f *testing.F) {
 	}
 	for _, c := range tunnels() {
 		f.Add(c.frame(300), mbuf.RxLRO, uint32(0), uint64(100)<<24, uint32(0), uint16(0))
+		l := c.lengths()
+		l.TSOSegSize = 100
+		v, _ := mbuf.PackLengths(l)
+		f.Add(c.frame(300), mbuf.RxLRO|mbuf.RxL4CksumNone, c.ptype, v, uint32(0), uint16(0))
+		f.Add(c.frame(300), mbuf.TxTCPSeg|c.tx, uint32(0), v, uint32(0), uint16(0))
 	}
 	p := newPool(f, 200, 700)
 	f.Fuzz(func(t *testing.T, data []byte, flags uint64, ptype uint32, lengths uint64, lie uint32, size uint16) {

@@ -200,7 +200,7 @@ func TestKernelCutsWhatWasMerged(t *testing.T) {
 	}
 }
 
-// TestTunnelsAsTheKernel: likewise in VXLAN and GENEVE, since Linux 6.17.
+// TestTunnelsAsTheKernel: likewise in tunnels in UDP, since Linux 6.17.
 func TestTunnelsAsTheKernel(t *testing.T) {
 	k := kernelSegmenter(t)
 	const offloads = tuntap.OffloadCsum | tuntap.OffloadTSO4 | tuntap.OffloadTSO6 | tuntap.OffloadTSOECN |
@@ -222,7 +222,12 @@ func TestTunnelsAsTheKernel(t *testing.T) {
 				m := packetOf(t, big, c.partial(size.payload))
 				defer m.Free()
 				m.OlFlags = mbuf.RxLRO | mbuf.RxL4CksumNone
-				m.SetLengths(mbuf.Lengths{TSOSegSize: size.mss})
+				l := mbuf.Lengths{}
+				if c.unknown() {
+					l, m.PacketType = c.lengths(), c.ptype
+				}
+				l.TSOSegSize = size.mss
+				m.SetLengths(l)
 				compare(t, k, p, m, c.header(size.mss), vnethdr.SizeTunnel)
 			})
 		}

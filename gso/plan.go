@@ -169,7 +169,11 @@ func (p *plan) locate(m *mbuf.Mbuf, b []byte, ip bool) (mbuf.Lengths, error) {
 	case l.OuterL3 == 0 && (tunnel || p.packetType == 0):
 		p.packetType = parseOuter(b).PacketType
 	case l.OuterL3 != 0 && !tunnel:
-		p.packetType = parse(b).PacketType
+		found := parse(b)
+		if found.IPStart() != l.IPStart() { // a kind that does not show
+			found, _ = header.InUDPTunnel(b, parseOuter(b), l.IPStart())
+		}
+		p.packetType = found.PacketType
 	}
 	if l.OuterL3 != 0 {
 		if !p.isUDPTunnel(m.OlFlags & mbuf.TxTunnelMask) {
@@ -207,17 +211,21 @@ func beginsWithIP(l mbuf.Lengths, otherwise bool) bool {
 }
 
 // isUDPTunnel reports whether the tunnel is one whose headers do not change from
-// packet to packet but for UDP's.
+// packet to packet but for UDP's, or one in UDP of which no more is known: the same is taken for granted of it, as by
+// Linux and by DPDK (RTE_MBUF_F_TX_TUNNEL_UDP).
 func (p *plan) isUDPTunnel(flags uint64) bool {
 	switch flags {
 	case 0:
-	case mbuf.TxTunnelVXLAN, mbuf.TxTunnelGENEVE:
+	case mbuf.TxTunnelVXLAN, mbuf.TxTunnelGENEVE, mbuf.TxTunnelUDP:
 		return true
 	default:
 		return false
 	}
-	t := p.packetType & mbuf.PTypeTunnelMask
-	return t == mbuf.PTypeTunnelVXLAN || t == mbuf.PTypeTunnelGENEVE
+	switch p.packetType & mbuf.PTypeTunnelMask {
+	case mbuf.PTypeTunnelVXLAN, mbuf.PTypeTunnelGENEVE, mbuf.PTypeTunnelGRENAT:
+		return true
+	}
+	return false
 }
 
 // protocol is what is behind the IP header of n bytes at off: what the flags ask

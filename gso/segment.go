@@ -17,8 +17,8 @@ var (
 	// or each other; there is no segment size; the frame's checksum is known to be
 	// wrong.
 	ErrMalformed = errors.New("gso: malformed frame")
-	// ErrTunnel: the frame is in a tunnel other than VXLAN and GENEVE.
-	ErrTunnel = errors.New("gso: tunnel is neither VXLAN nor GENEVE")
+	// ErrTunnel: the frame is in a tunnel that is not in UDP, or whose header differs from packet to packet.
+	ErrTunnel = errors.New("gso: tunnel is not one in UDP that can be cut")
 	// ErrShort: out has less room than [Segmenter.Segments] asks for.
 	ErrShort = errors.New("gso: out is too short for the frame")
 	// ErrNoMbufs: the allocator is exhausted, or its mbufs do not hold the headers.
@@ -56,8 +56,10 @@ type Stats struct {
 // Each packet has the frame's headers, with the lengths, the sequence number, the
 // IPv4 ID and all checksums its own. FIN and PSH are in the last only, CWR in the
 // first only. IPv6 extension headers, IPv4 options and VLAN tags in the data are
-// kept. In VXLAN and GENEVE, the outer lengths, ID and checksums are made right
-// too, and an outer UDP checksum of 0 stays 0; frames in other tunnels are refused.
+// kept. In VXLAN, GENEVE and tunnels in UDP whose kind is not known (mbuf.PTypeTunnelGRENAT,
+// mbuf.TxTunnelUDP) the outer lengths, ID and checksums are made right too, an outer UDP
+// checksum of 0 stays 0, and what is between the outer UDP header and the inner IP header is
+// copied; frames in other tunnels are refused.
 // What the frame holds beyond the end of its IP packet is left out.
 //
 // The packets are copies. They are of one segment when the allocator's mbufs have

@@ -114,13 +114,9 @@ func Complete(m *mbuf.Mbuf) bool {
 // completeOuter does the outer UDP checksum. The inner one counts in it, and is
 // complete.
 func completeOuter(m *mbuf.Mbuf) bool {
-	switch m.PacketType & mbuf.PTypeTunnelMask {
-	case mbuf.PTypeTunnelVXLAN, mbuf.PTypeTunnelGENEVE:
-	default:
-		return false
-	}
 	l := m.Lengths()
-	if !completeL4(m, l.OuterL2, l.OuterL3, mbuf.PTypeL4UDP) {
+	udp := m.PacketType&mbuf.PTypeTunnelMask != 0 && m.PacketType&mbuf.PTypeL4Mask == mbuf.PTypeL4UDP
+	if !udp || !completeL4(m, l.OuterL2, l.OuterL3, mbuf.PTypeL4UDP) {
 		return false
 	}
 	m.OlFlags = m.OlFlags&^mbuf.RxOuterL4CksumMask | mbuf.RxOuterL4CksumGood

@@ -193,7 +193,8 @@ func TestCompleteOuter(t *testing.T) {
 		if ParseOuter(b) == l || ParseOuter(b).PacketType&mbuf.PTypeL4Mask != isUDP {
 			continue
 		}
-		for _, both := range []bool{true, false} {
+		for n := range 4 {
+			both, unknown := n&1 != 0, n&2 != 0
 			at, sum := partial(b, l.IPStart(), l.L4Start(), k.proto)
 			complete := bytes.Clone(b)
 			be.PutUint16(complete[at:], sum)
@@ -207,6 +208,9 @@ func TestCompleteOuter(t *testing.T) {
 			m.OlFlags = mbuf.RxOuterL4CksumInvalid | mbuf.RxL4CksumNone
 			if !both {
 				m.OlFlags = mbuf.RxOuterL4CksumInvalid | mbuf.RxL4CksumGood
+			}
+			if unknown {
+				m.PacketType = m.PacketType&^mbuf.PTypeTunnelMask | mbuf.PTypeTunnelGRENAT
 			}
 			if !Complete(m) || m.OlFlags != mbuf.RxOuterL4CksumGood|mbuf.RxL4CksumGood {
 				t.Errorf("%s: not completed, flags %#x", k.name, m.OlFlags)

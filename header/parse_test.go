@@ -295,6 +295,83 @@ func checkWithin(t *testing.T, b []byte) {
 		t.Errorf("%+v for %d bytes %x", l, len(b), b)
 	}
 	checkAgree(t, b)
+	checkInUDPTunnel(t, b, l)
+}
+
+// checkInUDPTunnel asks for an inner packet everywhere in b, of which l is what Parse says.
+func checkInUDPTunnel(t *testing.T, b []byte, l Layout) {
+	t.Helper()
+	outer := ParseOuter(b)
+	for at := -1; at <= len(b)+1; at++ {
+		got, ok := InUDPTunnel(b, outer, at)
+		if !ok && got != outer || ok && (got.IPStart() != at || got.L2 < 8 || got.Headers() > len(b) || at+int(got.L3) > int(got.OuterL2)+IPLength(b[got.OuterL2:])) {
+			t.Errorf("%+v, %v at %d of %d bytes %x", got, ok, at, len(b), b)
+		}
+	}
+	if l.PacketType&mbuf.PTypeTunnelMask == 0 || l.PacketType&mbuf.PTypeL4Mask != isUDP {
+		return
+	}
+	want := l
+	want.PacketType = l.PacketType&^(mbuf.PTypeTunnelMask|mbuf.PTypeInnerL2Mask) | mbuf.PTypeTunnelGRENAT
+	if got, ok := InUDPTunnel(b, outer, l.IPStart()); !ok || got != want {
+		t.Errorf("%+v, %v, want %+v for %x", got, ok, want, b)
+	}
+}
+
+// TestInUDPTunnel: what is in a tunnel that nobody knows, with an Ethernet header or without, and what is none.
+func TestInUDPTunnel(t *testing.T) {
+	const unknown = isUDP | mbuf.PTypeTunnelGRENAT
+	for _, c := range []struct {
+		name  string
+		frame []byte
+		at    int
+		want  Layout // 0: none
+	}{
+		{"bare", over4(udp(6635, tcp4())), 42, Layout{eth | ip4 | unknown | iIP4 | iTCP, 8, 20, 20, 14, 20}},
+		{"bare ipv6 over ipv6 with a tag", ether("8100 0001", 0x86dd, v6(17, "", udp(6635, tcp6()))), 66, Layout{vlan | ip6 | unknown | iIP6 | iTCP, 8, 40, 20, 18, 40}},
+		{"with a header", over4(udp(6080, join(unhex("0004 0000"), v4("", 17, udp(53, nil))))), 46, Layout{eth | ip4 | unknown | iIP4 | iUDP, 12, 20, 8, 14, 20}},
+		{"with an Ethernet header", over4(udp(5555, join(make([]byte, 8), inner6()))), 64, Layout{eth | ip4 | unknown | iIP6 | iTCP, 30, 40, 20, 14, 20}},
+		{"extension headers", over4(udp(6635, v6(60, "06"+pad6, tcp("", "x")))), 42, Layout{eth | ip4 | unknown | iIP6x | iTCP, 8, 48, 20, 14, 20}},
+		{"no layer 4", over4(udp(6635, v4("", 255, nil))), 42, Layout{eth | ip4 | unknown | iIP4 | iAny, 8, 20, 0, 14, 20}},
+		{"elsewhere", over4(udp(6635, tcp4())), 43, Layout{}},
+		{"in the UDP header", over4(udp(6635, tcp4())), 41, Layout{}},
+		{"the outer one", over4(udp(6635, tcp4())), 14, Layout{}},
+		{"before", over4(udp(6635, tcp4())), -1, Layout{}},
+		{"at the end", over4(udp(6635, nil)), 42, Layout{}},
+		{"beyond", over4(udp(6635, nil)), 43, Layout{}},
+		{"far beyond", over4(udp(6635, nil)), 65535 + 14, Layout{}},
+		{"behind the outer packet", over4len(udp(6635, tcp4()), 20+8), 42, Layout{}},
+		{"partly behind it", over4len(udp(6635, tcp4()), 20+8+19), 42, Layout{}},
+		{"no IP", over4(udp(6635, edit(tcp4(), 0, 0x55))), 42, Layout{}},
+		{"in TCP", ether("", 0x0800, v4("", 6, join(tcp("", ""), tcp4()))), 54, Layout{}},
+		{"in a fragment", ether("", 0x0800, edit(v4("", 17, udp(6635, tcp4())), 7, 1)), 42, Layout{}},
+		{"in nothing", nil, 0, Layout{}},
+	} {
+		outer := ParseOuter(c.frame)
+		want, ok := c.want, c.want != (Layout{})
+		if !ok {
+			want = outer
+		}
+		if got, is := InUDPTunnel(c.frame, outer, c.at); got != want || is != ok {
+			t.Errorf("%s: %+v, %v, want %+v", c.name, got, is, want)
+		}
+		if len(c.frame) > 0 && c.frame[12] == 0x08 { // the same without Ethernet header
+			want = withoutL2(want)
+			if got, is := InUDPTunnel(c.frame[14:], ParseOuterIP(c.frame[14:]), c.at-14); got != want || is != ok {
+				t.Errorf("%s, bare: %+v, %v, want %+v", c.name, got, is, want)
+			}
+		}
+		if ok {
+			checkWithin(t, c.frame)
+		}
+	}
+	// A layout that is not the frame's, nor of a frame at all.
+	if _, ok := InUDPTunnel(tcp4()[:30], Layout{PacketType: isUDP, L2: 14, L3: 20, L4: 8}, 30); ok {
+		t.Error("a tunnel beyond the bytes")
+	}
+	if _, ok := InUDPTunnel(over4(vxlanOf(inner())), Parse(over4(vxlanOf(inner()))), 100); ok {
+		t.Error("a tunnel in a tunnel")
+	}
 }
 
 // cut is what is recognised of the first n bytes of a frame with layout l. It is

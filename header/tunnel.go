@@ -52,13 +52,40 @@ func (l *Layout) parseTunnel(p []byte, outer ipHeaders) bool {
 		at += l2
 		typ = next
 	}
+	return l.carry(p, ptype, outer.l3, at, typ)
+}
+
+// carry stores the headers at offset at of IP packet p, which are of EtherType typ and in a tunnel; ptype is what is
+// known so far. It is false, and nothing is changed, if they are not IP's.
+func (l *Layout) carry(p []byte, ptype uint32, outerL3 uint16, at int, typ uint16) bool {
 	inner := network(p[at:], typ)
 	if inner.ptype == 0 {
 		return false
 	}
-	l.PacketType, l.OuterL3 = ptype|inner.innerType(), outer.l3
-	l.L2, l.L3, l.L4 = uint16(at)-outer.l3, inner.l3, inner.l4
+	l.PacketType, l.OuterL3 = ptype|inner.innerType(), outerL3
+	l.L2, l.L3, l.L4 = uint16(at)-outerL3, inner.l3, inner.l4
 	return true
+}
+
+// InUDPTunnel says what the headers of a frame are that is known to be in a tunnel in UDP, of whatever kind: outer is
+// what [ParseOuter] or [ParseOuterIP] says of b, and the inner IP header is at offset ip of b. What is between UDP's header and
+// that, the tunnel's header and perhaps an Ethernet header, is part of L2 and not looked at, so the type is
+// mbuf.PTypeTunnelGRENAT without an inner layer 2. (DPDK has no type for "some tunnel in UDP"; this is its type for tunnels
+// that a driver cannot tell apart. That it is in UDP the layer 4 says.)
+//
+// The result is outer, and false, if that is not UDP, or if at ip, behind it and in the same packet, there is no IP header.
+func InUDPTunnel(b []byte, outer Layout, ip int) (Layout, bool) {
+	if outer.PacketType&(mbuf.PTypeL4Mask|mbuf.PTypeTunnelMask) != mbuf.PTypeL4UDP || ip < outer.Headers() || ip > len(b) {
+		return outer, false
+	}
+	p := b[outer.L2:]
+	p = p[:min(len(p), IPLength(p))]
+	at := ip - int(outer.L2)
+	l := Layout{OuterL2: outer.L2}
+	if at > len(p) || !l.carry(p, outer.PacketType|mbuf.PTypeTunnelGRENAT, outer.L3, at, etherType(p[at:])) {
+		return outer, false
+	}
+	return l, true
 }
 
 // encapsulation reads the tunnel header at the start of p, the payload of an IP

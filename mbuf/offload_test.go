@@ -28,6 +28,7 @@ func TestFlagValues(t *testing.T) {
 		{"TX_OUTER_IP_CKSUM", TxOuterIPCksum, 1 << 58}, {"TX_OUTER_IPV4", TxOuterIPv4, 1 << 59}, {"TX_OUTER_IPV6", TxOuterIPv6, 1 << 60},
 		{"PTYPE_L2_ETHER_QINQ", uint64(PTypeL2EtherQinQ), 7}, {"PTYPE_L3_IPV6_EXT", uint64(PTypeL3IPv6Ext), 0xc0},
 		{"PTYPE_L4_SCTP", uint64(PTypeL4SCTP), 0x400}, {"PTYPE_TUNNEL_GENEVE", uint64(PTypeTunnelGENEVE), 0x5000},
+		{"PTYPE_TUNNEL_GRENAT", uint64(PTypeTunnelGRENAT), 0x6000},
 		{"PTYPE_INNER_L2_ETHER_VLAN", uint64(PTypeInnerL2EtherVLAN), 0x20000}, {"PTYPE_INNER_L3_IPV6_EXT", uint64(PTypeInnerL3IPv6Ext), 0x500000},
 		{"PTYPE_INNER_L4_NONFRAG", uint64(PTypeInnerL4Nonfrag), 0x6000000},
 	} {
@@ -71,6 +72,7 @@ const (
 	udp6 = PTypeL2EtherVLAN | PTypeL3IPv6Ext | PTypeL4UDP
 	vx46 = PTypeL2Ether | PTypeL3IPv4 | PTypeL4UDP | PTypeTunnelVXLAN | PTypeInnerL2Ether | PTypeInnerL3IPv6 | PTypeInnerL4TCP
 	ge64 = PTypeL2Ether | PTypeL3IPv6 | PTypeL4UDP | PTypeTunnelGENEVE | PTypeInnerL2Ether | PTypeInnerL3IPv4Ext | PTypeInnerL4UDP
+	any4 = PTypeL2Ether | PTypeL3IPv4 | PTypeL4UDP | PTypeTunnelGRENAT | PTypeInnerL3IPv4 | PTypeInnerL4TCP
 	gre4 = PTypeL2Ether | PTypeL3IPv4 | PTypeTunnelGRE | PTypeInnerL3IPv4 | PTypeInnerL4TCP
 	ipip = PTypeL2Ether | PTypeL3IPv6 | PTypeTunnelIP | PTypeInnerL3IPv4 | PTypeInnerL4UDP
 )
@@ -95,6 +97,7 @@ func TestPassThrough(t *testing.T) {
 		{"partial in VXLAN", RxL4CksumNone, TxTunnelVXLAN | TxOuterIPv4 | TxTCPCksum | TxIPv6, vx46},
 		{"LRO in VXLAN", RxLRO | RxL4CksumNone | RxOuterL4CksumInvalid, TxTunnelVXLAN | TxOuterIPv4 | TxOuterUDPCksum | TxTCPSeg | TxTCPCksum | TxIPv6, vx46},
 		{"LRO in GENEVE", RxLRO | RxL4CksumNone, TxTunnelGENEVE | TxOuterIPv6 | TxUDPSeg | TxUDPCksum | TxIPv4, ge64},
+		{"LRO in some tunnel", RxLRO | RxL4CksumNone | RxOuterL4CksumInvalid, TxTunnelUDP | TxOuterIPv4 | TxOuterUDPCksum | TxTCPSeg | TxTCPCksum | TxIPv4, any4},
 		{"partial in GRE", RxL4CksumNone, TxTunnelGRE | TxOuterIPv4 | TxTCPCksum | TxIPv4, gre4},
 		{"partial in IP", RxL4CksumNone, TxTunnelIPIP | TxOuterIPv6 | TxUDPCksum | TxIPv4, ipip},
 		{"a tag", RxVLAN | RxVLANStripped, TxVLAN, tcp4},

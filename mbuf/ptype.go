@@ -32,6 +32,8 @@ const (
 	PTypeTunnelVXLAN  uint32 = 0x3000
 	PTypeTunnelNVGRE  uint32 = 0x4000
 	PTypeTunnelGENEVE uint32 = 0x5000
+	// PTypeTunnelGRENAT is a tunnel, in UDP or GRE, whose kind is not known.
+	PTypeTunnelGRENAT uint32 = 0x6000
 	PTypeTunnelMask   uint32 = 0xf000
 
 	PTypeInnerL2Ether     uint32 = 0x10000

@@ -46,7 +46,7 @@ func (o *offloadSet) of(info rtap.Info) (rx, tx uint64) {
 // csum is what mode csum may leave to ports that have tx.
 func (o *offloadSet) csum(tx uint64) forward.CsumConfig {
 	has := func(bits uint64) bool { return tx&bits == bits }
-	tunnels := has(rtap.TxOffloadVXLANTnlTSO | rtap.TxOffloadGENEVETnlTSO)
+	tunnels := has(tunnelTSO)
 	return forward.CsumConfig{
 		IPv4: has(rtap.TxOffloadIPv4Cksum), TCP: has(rtap.TxOffloadTCPCksum), UDP: has(rtap.TxOffloadUDPCksum),
 		OuterIPv4: has(rtap.TxOffloadOuterIPv4Cksum), OuterUDP: has(rtap.TxOffloadOuterUDPCksum),
@@ -65,9 +65,9 @@ type offloadGroup struct {
 
 const (
 	txChecksum = rtap.TxOffloadIPv4Cksum | rtap.TxOffloadUDPCksum | rtap.TxOffloadTCPCksum
-	txTunnels  = rtap.TxOffloadVXLANTnlTSO | rtap.TxOffloadGENEVETnlTSO | rtap.TxOffloadUDPTnlTSO |
-		rtap.TxOffloadOuterUDPCksum | rtap.TxOffloadOuterIPv4Cksum
-	rxLRO = rtap.RxOffloadTCPLRO | rtap.RxOffloadChecksum
+	tunnelTSO  = rtap.TxOffloadVXLANTnlTSO | rtap.TxOffloadGENEVETnlTSO | rtap.TxOffloadUDPTnlTSO
+	txTunnels  = tunnelTSO | rtap.TxOffloadOuterUDPCksum | rtap.TxOffloadOuterIPv4Cksum
+	rxLRO      = rtap.RxOffloadTCPLRO | rtap.RxOffloadChecksum
 )
 
 var offloadGroups = []offloadGroup{
@@ -77,7 +77,7 @@ var offloadGroups = []offloadGroup{
 	{"uso", "the same of UDP, both ways (Linux 6.2)", rtap.RxOffloadUDPLRO | rtap.RxOffloadChecksum, rtap.TxOffloadUDPTSO | txChecksum},
 	{"vlan", "VLAN tags beside the data", rtap.RxOffloadVLANStrip, rtap.TxOffloadVLANInsert},
 	{"qinq", "likewise pairs of tags", rtap.RxOffloadQinQStrip, rtap.TxOffloadQinQInsert},
-	{"tunnel", "lro and tso of what VXLAN and GENEVE carry (Linux 6.17)", rxLRO | rtap.RxOffloadTunnelLRO, rtap.TxOffloadTCPTSO | txChecksum | txTunnels},
+	{"tunnel", "lro and tso of what VXLAN, GENEVE and other tunnels in UDP carry (Linux 6.17)", rxLRO | rtap.RxOffloadTunnelLRO, rtap.TxOffloadTCPTSO | txChecksum | txTunnels},
 }
 
 // offloadNeeds says which Tx offloads a packet needs that was received with an Rx
@@ -87,7 +87,7 @@ var offloadNeeds = []struct{ rx, tx uint64 }{
 	{rtap.RxOffloadUDPCksum, rtap.TxOffloadUDPCksum},
 	{rtap.RxOffloadTCPLRO, rtap.TxOffloadTCPTSO},
 	{rtap.RxOffloadUDPLRO, rtap.TxOffloadUDPTSO},
-	{rtap.RxOffloadTunnelLRO, rtap.TxOffloadVXLANTnlTSO | rtap.TxOffloadGENEVETnlTSO | rtap.TxOffloadOuterUDPCksum},
+	{rtap.RxOffloadTunnelLRO, tunnelTSO | rtap.TxOffloadOuterUDPCksum},
 	{rtap.RxOffloadVLANStrip, rtap.TxOffloadVLANInsert},
 	{rtap.RxOffloadQinQStrip, rtap.TxOffloadQinQInsert},
 }
