@@ -15,14 +15,16 @@ import (
 
 // TestOffloadTunnel: what is sent through VXLAN comes in large frames, inner packets
 // of both versions in outer ones of both, with and without an outer checksum and a
-// tag, and goes out so. (An outer UDP header of IPv6 has a checksum in any case.)
+// tag, and goes out so. (An outer UDP header of IPv6 has a checksum in any case.) VXLAN-GPE is one whose
+// kind the driver cannot tell, and which carries IP packets without an Ethernet header.
 func TestOffloadTunnel(t *testing.T) {
 	needTunnels(t)
 	eachEngineIfFast(t, func(t *testing.T, e Engine) {
-		for _, c := range []struct{ v6, checksum, tag, strip bool }{
+		for _, c := range []struct{ gpe, v6, checksum, tag, strip bool }{
+			{gpe: true}, {gpe: true, checksum: true}, {gpe: true, checksum: true, tag: true}, {gpe: true, tag: true, strip: true},
 			{}, {checksum: true}, {v6: true}, {checksum: true, tag: true}, {tag: true, strip: true}, {v6: true, tag: true, strip: true},
 		} {
-			t.Run(fmt.Sprintf("v6=%t/checksum=%t/tag=%t/strip=%t", c.v6, c.checksum, c.tag, c.strip), func(t *testing.T) {
+			t.Run(fmt.Sprintf("gpe=%t/v6=%t/checksum=%t/tag=%t/strip=%t", c.gpe, c.v6, c.checksum, c.tag, c.strip), func(t *testing.T) {
 				cfg := relayConfig{engine: e, rx: relayRx, tx: relayTx}
 				if c.tag {
 					cfg.tags = []traffic.VLANTag{{Type: 0x8100, TCI: 9}}
@@ -30,7 +32,7 @@ func TestOffloadTunnel(t *testing.T) {
 				if c.strip {
 					cfg.rx, cfg.tx = cfg.rx|relayStrip, cfg.tx|relayInsert
 				}
-				testTunnel(t, cfg, c.v6, c.checksum)
+				testTunnel(t, cfg, c.gpe, c.v6, c.checksum)
 			})
 		}
 	})
@@ -45,16 +47,16 @@ func needTunnels(t *testing.T) {
 	}
 }
 
-const relayTunnelTx = TxOffloadVXLANTnlTSO | TxOffloadOuterUDPCksum
+const relayTunnelTx = TxOffloadVXLANTnlTSO | TxOffloadUDPTnlTSO | TxOffloadOuterUDPCksum
 
 // testTunnel sends through a tunnel between the ends.
-func testTunnel(t *testing.T, cfg relayConfig, v6, checksum bool) {
+func testTunnel(t *testing.T, cfg relayConfig, gpe, v6, checksum bool) {
 	cfg.rx |= RxOffloadTunnelLRO
 	if !cfg.cut {
 		cfg.tx |= relayTunnelTx
 	}
 	r := newRelay(t, cfg)
-	for _, dst := range r.tunnel(v6, checksum) {
+	for _, dst := range r.tunnel(gpe, v6, checksum) {
 		before := r.seen[0].lro.Load()
 		r.tcp(traffic.TCPConfig{Bytes: int64(nettest.Scale(32 << 20))}, dst)
 		r.udp(traffic.UDPConfig{Count: nettest.Scale(1000), SizeBytes: 1200}, dst)
@@ -64,9 +66,9 @@ func testTunnel(t *testing.T, cfg relayConfig, v6, checksum bool) {
 	}
 }
 
-// tunnel puts a VXLAN tunnel between the two ends, and returns the far end's addresses
+// tunnel puts a VXLAN or VXLAN-GPE tunnel between the two ends, and returns the far end's addresses
 // in it.
-func (r *relay) tunnel(v6, checksum bool) []netip.Addr {
+func (r *relay) tunnel(gpe, v6, checksum bool) []netip.Addr {
 	t := r.t
 	t.Helper()
 	outer := r.v4
@@ -77,15 +79,26 @@ func (r *relay) tunnel(v6, checksum bool) []netip.Addr {
 	for i, p := range r.ports {
 		var index int
 		nettest.NeedProbe(t, "VXLAN", func() (err error) {
-			index, err = traffic.AddVXLAN(p.ns, p.index, "tunnel", 42, 4789, outer[i], outer[1-i], checksum)
+			if gpe {
+				index, err = traffic.AddVXLANGPE(p.ns, "tunnel", 4790)
+			} else {
+				index, err = traffic.AddVXLAN(p.ns, p.index, "tunnel", 42, 4789, outer[i], outer[1-i], checksum)
+			}
 			return err
 		})
-		addr := far
+		addr, other := far, []netip.Addr{far[0].Prev(), far[1].Prev()}
 		if i == 0 {
-			addr = []netip.Addr{far[0].Prev(), far[1].Prev()}
+			addr, other = other, addr
 		}
 		must(t, p.conn.AddAddr(index, netip.PrefixFrom(addr[0], 24)))
 		must(t, p.conn.AddAddr(index, netip.PrefixFrom(addr[1], 64)))
+		if !gpe {
+			continue
+		}
+		must(t, p.conn.SetMTU(index, 1400)) // the kernel does not know what is below
+		for _, a := range other {
+			must(t, traffic.SetTunnelRoute(p.ns, netip.PrefixFrom(a, a.BitLen()), index, 42, outer[1-i], checksum))
+		}
 	}
 	for _, dst := range far {
 		r.acquaint(dst)

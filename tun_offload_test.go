@@ -97,13 +97,13 @@ func TestTUNBound(t *testing.T) {
 	}
 }
 
-// TestTUNTunnel: VXLAN over IP packets without an Ethernet header, inside which there is one, comes in large frames.
-// They must be cut before they are sent: see noTunnelTUN.
+// TestTUNTunnel: VXLAN over IP packets without an Ethernet header, inside which there is one, comes in large frames; so does
+// VXLAN-GPE, inside which there is none either. They must be cut before they are sent: see noTunnelTUN.
 func TestTUNTunnel(t *testing.T) {
 	needTunnels(t)
-	for _, v6 := range []bool{false, true} {
-		t.Run(fmt.Sprintf("v6=%t", v6), func(t *testing.T) {
-			testTunnel(t, relayConfig{mode: ModeTUN, rx: relayRx, tx: relayTx, cut: true}, v6, !v6)
+	for _, c := range []struct{ gpe, v6, checksum bool }{{checksum: true}, {v6: true}, {gpe: true}, {gpe: true, checksum: true}} {
+		t.Run(fmt.Sprintf("gpe=%t/v6=%t/checksum=%t", c.gpe, c.v6, c.checksum), func(t *testing.T) {
+			testTunnel(t, relayConfig{mode: ModeTUN, rx: relayRx, tx: relayTx, cut: true}, c.gpe, c.v6, c.checksum)
 		})
 	}
 }

@@ -188,6 +188,41 @@ func TestVXLAN(t *testing.T) {
 	}
 }
 
+// TestVXLANGPE: likewise in a tunnel that carries IP packets without Ethernet headers, and whose kind the driver cannot tell.
+// A large frame that were dropped would be sent again, large, for ever.
+func TestVXLANGPE(t *testing.T) {
+	for _, checksum := range []bool{false, true} {
+		t.Run(fmt.Sprintf("checksum=%v", checksum), func(t *testing.T) {
+			w := connect(t, ours)
+			w.reach()
+			over := [2][2]netip.Addr{{netip.MustParseAddr("10.8.0.1"), netip.MustParseAddr("10.8.0.2")}, {netip.MustParseAddr("fd08::1"), netip.MustParseAddr("fd08::2")}}
+			for i, e := range w.Ends {
+				index, err := traffic.AddVXLANGPE(e.NS, "gpe0", 4790)
+				nettest.NeedProbe(t, "VXLAN", func() error { return err })
+				must(t, w.conn[i].SetMTU(index, device.DefaultMTU-36))
+				for _, a := range over {
+					must(t, w.conn[i].AddAddr(index, netip.PrefixFrom(a[i], a[i].BitLen())))
+					must(t, traffic.SetTunnelRoute(e.NS, netip.PrefixFrom(a[1-i], a[i].BitLen()), index, 7, w.inner(1-i, false), checksum))
+				}
+			}
+			for from := range w.Ends {
+				for _, a := range over {
+					_, err := traffic.TCP(w.context(), traffic.TCPConfig{Client: w.Ends[from].NS, Server: w.Ends[1-from].NS,
+						Addr: netip.AddrPortFrom(a[1-from], 0), Bytes: 10 << 20, Hash: true})
+					must(t, err)
+				}
+			}
+			for _, e := range w.Ends {
+				c, err := traffic.ReadCounters(e.NS)
+				must(t, err)
+				if c.TCPInCsumErrors+c.UDPInCsumErrors+c.IPInHdrErrors != 0 {
+					t.Errorf("%+v", c)
+				}
+			}
+		})
+	}
+}
+
 // TestMTU: it changes while TCP flows, which goes on with packets of the new size.
 func TestMTU(t *testing.T) {
 	w := connect(t, ours)

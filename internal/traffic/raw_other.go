@@ -106,6 +106,16 @@ func AddVXLAN(ns *netns.NS, below int, name string, vni, port int, local, remote
 	return 0, errLinuxOnly
 }
 
+// AddVXLANGPE is not supported.
+func AddVXLANGPE(ns *netns.NS, name string, port int) (index int, err error) {
+	return 0, errLinuxOnly
+}
+
+// SetTunnelRoute is not supported.
+func SetTunnelRoute(ns *netns.NS, dst netip.Prefix, index, vni int, remote netip.Addr, checksum bool) error {
+	return errLinuxOnly
+}
+
 // AddVeth is not supported.
 func AddVeth(a *netns.NS, nameA string, b *netns.NS, nameB string) (indexA, indexB int, err error) {
 	return 0, 0, errLinuxOnly
