@@ -166,6 +166,7 @@ func hostileCases() (cases []rxCase) {
 		for _, at := range []uint16{0, good.OuterTransport, good.InnerNetwork, good.CsumStart - 1, good.CsumStart + 1, uint16(len(f)), 65535} {
 			refuse(fmt.Sprintf("csum_start %d", at), f, func(h *vnethdr.Header) { h.CsumStart = at })
 		}
+		refuse("both places", f, func(h *vnethdr.Header) { h.OuterTransport -= 8; h.InnerNetwork -= 8 })
 		refuse("csum_offset", f, func(h *vnethdr.Header) { h.CsumOffset = 6 })
 		refuse("no partial checksum", f, func(h *vnethdr.Header) { h.Flags = 0 })
 		refuse("no size", f, func(h *vnethdr.Header) { h.GSOSize = 0 })

@@ -341,6 +341,7 @@ func TestInUDPTunnel(t *testing.T) {
 		{"beyond", over4(udp(6635, nil)), 43, Layout{}},
 		{"far beyond", over4(udp(6635, nil)), 65535 + 14, Layout{}},
 		{"behind the outer packet", over4len(udp(6635, tcp4()), 20+8), 42, Layout{}},
+		{"further behind it", over4len(udp(6635, tcp4()), 20+8), 50, Layout{}},
 		{"partly behind it", over4len(udp(6635, tcp4()), 20+8+19), 42, Layout{}},
 		{"no IP", over4(udp(6635, edit(tcp4(), 0, 0x55))), 42, Layout{}},
 		{"in TCP", ether("", 0x0800, v4("", 6, join(tcp("", ""), tcp4()))), 54, Layout{}},
@@ -366,7 +367,7 @@ func TestInUDPTunnel(t *testing.T) {
 		}
 	}
 	// A layout that is not the frame's, nor of a frame at all.
-	if _, ok := InUDPTunnel(tcp4()[:30], Layout{PacketType: isUDP, L2: 14, L3: 20, L4: 8}, 30); ok {
+	if _, ok := InUDPTunnel(tcp4()[:30], Layout{PacketType: isUDP, L2: 40, L3: 20, L4: 8}, 68); ok {
 		t.Error("a tunnel beyond the bytes")
 	}
 	if _, ok := InUDPTunnel(over4(vxlanOf(inner())), Parse(over4(vxlanOf(inner()))), 100); ok {
