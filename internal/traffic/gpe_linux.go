@@ -58,7 +58,7 @@ func AddVXLANGPE(ns *netns.NS, name string, port int) (index int, err error) {
 }
 
 // SetTunnelRoute makes or changes the route to dst through a tunnel's interface: to remote, which is IPv4, with that VNI. The outer UDP
-// header has a checksum only if checksum is true.
+// header has a checksum only if checksum is true. The error wraps EOPNOTSUPP where the kernel lacks lightweight tunnels.
 func SetTunnelRoute(ns *netns.NS, dst netip.Prefix, index, vni int, remote netip.Addr, checksum bool) error {
 	r := &netlink.Route{LinkIndex: index, Scope: netlink.SCOPE_LINK, Encap: tunnelEncap{vni, remote, checksum},
 		Dst: &net.IPNet{IP: dst.Masked().Addr().AsSlice(), Mask: net.CIDRMask(dst.Bits(), dst.Addr().BitLen())}}
