@@ -96,7 +96,7 @@ func TestCloseElsewhere(t *testing.T) {
 	for name, occupy := range map[string]func(t *testing.T, quit chan struct{}){
 		"asleep": func(_ *testing.T, quit chan struct{}) { <-quit },
 		"in a system call": func(t *testing.T, quit chan struct{}) {
-			rd, wr := pipe(t)
+			rd, wr := stream(t)
 			go func() { <-quit; unix.Write(wr, []byte("x")) }()
 			unix.Read(rd, make([]byte, 1))
 		},
@@ -139,7 +139,7 @@ func TestCloseElsewhere(t *testing.T) {
 func TestCloseWoken(t *testing.T) {
 	for round := range 50 {
 		r := newRing(t, Config{Entries: 64})
-		rd, wr := pipe(t)
+		rd, wr := stream(t)
 		_, addr := memory(t, 1)
 		pend(t, r, rd, 16, 0, addr)
 		started := make(chan struct{})
@@ -169,7 +169,7 @@ func TestCloseOverflowed(t *testing.T) {
 // TestCloseUnsubmitted: what was filled and not entered is not submitted.
 func TestCloseUnsubmitted(t *testing.T) {
 	r := newRing(t, Config{Entries: 2})
-	rd, wr := pipe(t)
+	rd, wr := stream(t)
 	mem, addr := memory(t, 1)
 	mem[0] = 'x'
 	for range 2 {
@@ -200,7 +200,7 @@ func TestCloseAfterSkip(t *testing.T) {
 // TestCloseManyTimes makes and closes rings with requests in flight; TestMain
 // looks for what was left behind.
 func TestCloseManyTimes(t *testing.T) {
-	rd, _ := pipe(t)
+	rd, _ := stream(t)
 	_, addr := memory(t, 1)
 	for range 200 {
 		r := newRing(t, Config{Entries: 8})

@@ -86,12 +86,13 @@ func vectors(t testing.TB, n, scratch int) *Vectors {
 	return v
 }
 
-// pipe returns the ends of a pipe; blocking, so that only the ring's own ways of
-// not waiting keep it from waiting.
-func pipe(t testing.TB) (r, w int) {
+// stream returns the ends of a connection, for reading and for writing; blocking, so that only the ring's own ways of
+// not waiting keep it from waiting. Not a pipe's: before Linux 6.4 these are left to a thread of the kernel's, and if signals
+// keep coming, such as Go's own for preemption, it gives up starting one: ECANCELED.
+func stream(t testing.TB) (r, w int) {
 	t.Helper()
-	var p [2]int
-	if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
+	p, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { unix.Close(p[0]); unix.Close(p[1]) })

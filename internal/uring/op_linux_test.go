@@ -75,9 +75,9 @@ func pieces(t *testing.T, r *Ring, n int) (mem []byte, addr, iov uintptr) {
 	return v.Scratch, addr, v.Addr(0)
 }
 
-func TestReadWritePipe(t *testing.T) {
+func TestReadWriteStream(t *testing.T) {
 	needRing(t)
-	rd, wr := pipe(t)
+	rd, wr := stream(t)
 	eachOp(t, func(t *testing.T, r *Ring, op int, fds []int32, flags uint8) {
 		mem, addr, iov := pieces(t, r, 1000)
 		want := frame(1000, op)
@@ -124,7 +124,7 @@ func TestReadWriteTap(t *testing.T) {
 // TestFixedBufferBounds: the kernel keeps to what was registered.
 func TestFixedBufferBounds(t *testing.T) {
 	r := newRing(t, Config{Entries: 1})
-	rd, wr := pipe(t)
+	rd, wr := stream(t)
 	writeAll(t, wr, []byte("x"))
 	_, addr, _ := pieces(t, r, 1000)
 	for _, c := range []struct {
@@ -145,11 +145,11 @@ func TestFixedBufferBounds(t *testing.T) {
 	}
 }
 
-// TestReadWaits: without RWF_NOWAIT a read of an empty pipe waits, and a packet
+// TestReadWaits: without RWF_NOWAIT a read of an empty connection waits, and a packet
 // that comes completes it.
 func TestReadWaits(t *testing.T) {
 	r := newRing(t, Config{Entries: 2})
-	rd, wr := pipe(t)
+	rd, wr := stream(t)
 	mem, addr := memory(t, 16)
 	r.SQE().PrepRead(int32(rd), addr, 16, 0)
 	enter(t, r, 1)
@@ -164,14 +164,14 @@ func TestReadWaits(t *testing.T) {
 
 func TestReadNoWait(t *testing.T) {
 	r := newRing(t, Config{Entries: 2})
-	rd, wr := pipe(t)
+	rd, wr := stream(t)
 	_, addr := memory(t, 16)
 	read := func(s *SQE) { s.PrepRead(int32(rd), addr, 16, RWFNoWait) }
 	switch res := do(t, r, read); {
 	case res == -int32(syscall.EOPNOTSUPP) && nettest.IsLinux61():
-		t.Skip("pipes have RWF_NOWAIT since Linux 6.4")
+		t.Skip("sockets have RWF_NOWAIT since Linux 6.5")
 	case res != -int32(syscall.EAGAIN):
-		t.Errorf("of an empty pipe: %d, want EAGAIN", res)
+		t.Errorf("of an empty one: %d, want EAGAIN", res)
 	}
 	writeAll(t, wr, []byte("x"))
 	if res := do(t, r, read); res != 1 {
@@ -214,7 +214,7 @@ func TestPollAddTap(t *testing.T) {
 
 func TestCancelAll(t *testing.T) {
 	r := newRing(t, Config{Entries: 16})
-	rd, _ := pipe(t)
+	rd, _ := stream(t)
 	p := newTap(t)
 	_, addr := memory(t, 16)
 	for i := range uint64(12) {
@@ -255,17 +255,14 @@ func TestCancelAll(t *testing.T) {
 // TestSkipSuccess: a request with CQESkipSuccess completes only if it fails.
 func TestSkipSuccess(t *testing.T) {
 	r := newRing(t, Config{Entries: 4})
-	rd, wr := pipe(t)
-	if err := unix.SetNonblock(wr, true); err != nil { // else a worker thread writes, before Linux 6.4
-		t.Fatal(err)
-	}
+	rd, wr := stream(t)
 	mem, addr := memory(t, 3)
 	copy(mem, "abc")
 	for i := range uintptr(4) {
 		s := r.SQE()
 		s.PrepWrite(int32(wr), addr+i%3, 1, 0)
 		if i == 2 {
-			s.FD = int32(rd) // not for writing
+			s.FD = -1
 		}
 		s.Flags = CQESkipSuccess
 		s.UserData = uint64(i)

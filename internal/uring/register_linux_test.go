@@ -106,7 +106,7 @@ func TestCloneBuffers(t *testing.T) {
 		t.Errorf("%d buffers, want %d", r.buffers, src.buffers)
 	}
 	closeRing(t, src)
-	rd, wr := pipe(t)
+	rd, wr := stream(t)
 	writeAll(t, wr, []byte("cloned"))
 	if res := do(t, r, func(s *SQE) { s.PrepReadFixed(int32(rd), addr+10, 6, 1, 0) }); res != 6 || string(mem[10:16]) != "cloned" {
 		t.Errorf("read: %d, %q", res, mem[10:16])
