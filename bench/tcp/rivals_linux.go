@@ -19,17 +19,18 @@ type rival struct {
 	name, help string
 	// A command that makes both interfaces and forwards between them: which program,
 	// and with what arguments. raises says that it also brings them up, and that it
-	// is not ready before.
+	// is not ready before; ready is what it says when it is.
 	program string
 	args    []string
 	raises  bool
+	ready   string
 	// Or a direct connection.
 	connect func(a, b *netns.NS) error
 }
 
 // race lets one rival run once.
 func race(ctx context.Context, r rival, o options) (course.Result, error) {
-	return course.Race(ctx, course.Config{Path: o.programs[r.program], Args: r.args, Raises: r.raises, Connect: r.connect,
+	return course.Race(ctx, course.Config{Path: o.programs[r.program], Args: r.args, Raises: r.raises, Ready: r.ready, Connect: r.connect,
 		Sender: o.sender, Time: o.time})
 }
 
@@ -48,7 +49,8 @@ var rivals = []rival{
 	driver("lro-16k", "likewise, mbufs of 16 KB, which bound the frames", "--offloads=all", "--mbuf-size=16512"),
 	driver("lro-2k-chain", "likewise, frames of up to 64 KB in chains of mbufs of 2 KB", "--offloads=all", "--enable-scatter", "--mbuf-size=2176"),
 	driver("mtu", "rtap run --forward-mode=mtu: frames cut to packets of the MTU, and put together again", "--offloads=all", "--forward-mode=mtu"),
-	{name: "wgtun", help: "wireguard-go's package tun, Read to Write, between two TUNs: cuts and puts together too", program: "wgtun", args: []string{course.IfA, course.IfB}},
+	{name: "wgtun", help: "wireguard-go's package tun, Read to Write, between two TUNs: cuts and puts together too", program: "wgtun", args: []string{course.IfA, course.IfB},
+		ready: "ready"},
 }
 
 func driver(name, help string, args ...string) rival {

@@ -7,8 +7,8 @@
 //
 //	wgtun [-mtu BYTES] IF_A IF_B
 //
-// It makes both interfaces in the namespace it is started in, leaves them down,
-// and ends with SIGINT or SIGTERM; the interfaces go with it. They may be moved to
+// It makes both interfaces in the namespace it is started in, leaves them down, prints
+// "ready", and ends with SIGINT or SIGTERM; the interfaces go with it. They may be moved to
 // other namespaces meanwhile. Linux only; it needs CAP_NET_ADMIN.
 package main
 
@@ -28,6 +28,9 @@ import (
 // offset is what wireguard-go leaves free before each packet, for its own header
 // and the virtio-net header.
 const offset = device.MessageTransportHeaderSize
+
+// ready is printed when both interfaces are there.
+const ready = "ready"
 
 func main() {
 	mtu := flag.Int("mtu", 1500, "`bytes` of the interfaces' MTU")
@@ -60,6 +63,7 @@ func run(ctx context.Context, mtu int, nameA, nameB string) error {
 		return err
 	}
 	defer b.Close()
+	fmt.Println(ready) // from now on they may be moved
 	ended := make(chan error, 2)
 	go func() { ended <- forward(a, b) }()
 	go func() { ended <- forward(b, a) }()
