@@ -117,12 +117,7 @@ func TestOffloadsAllocateNothing(t *testing.T) {
 
 func wantNoAllocs(t *testing.T, what string, runs int, f func()) {
 	t.Helper()
-	n := testing.AllocsPerRun(runs, f)
-	// What other goroutines allocate counts too, such as that which hears of the interface; but not for long.
-	for try := 1; n != 0 && try < 5; try++ {
-		n = testing.AllocsPerRun(runs, f)
-	}
-	if n != 0 {
+	if n := nettest.Allocs(runs, f); n != 0 {
 		t.Errorf("%s: %v allocations for each burst", what, n)
 	}
 }

@@ -509,7 +509,7 @@ func TestAllocFree(t *testing.T) {
 			}
 		}
 		round()
-		if n := testing.AllocsPerRun(50, round); n != 0 {
+		if n := nettest.Allocs(50, round); n != 0 {
 			t.Errorf("%s: %v allocations a round", mode, n)
 		}
 	}

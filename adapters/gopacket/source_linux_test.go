@@ -171,7 +171,7 @@ func TestAllocFree(t *testing.T) {
 		}
 	}
 	round()
-	if n := testing.AllocsPerRun(100, round); n != 0 {
+	if n := nettest.Allocs(100, round); n != 0 {
 		t.Errorf("%v allocations a packet", n)
 	}
 }

@@ -556,7 +556,7 @@ func TestDoesNotAllocate(t *testing.T) {
 		name string
 		f    func()
 	}{{"Read", read}, {"Write", write}} { // in this order: the kernel answers what is written
-		if n := testing.AllocsPerRun(nettest.Scale(200), c.f); n != 0 {
+		if n := nettest.Allocs(nettest.Scale(200), c.f); n != 0 {
 			t.Errorf("%s: %v allocations", c.name, n)
 		}
 	}

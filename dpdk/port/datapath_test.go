@@ -327,7 +327,7 @@ func TestBurstsAllocateNothing(t *testing.T) {
 			"no port":  func() { b.rx(31, 0, bufs); b.tx(40, 0, bufs) },
 			"no queue": func() { b.rx(0, 127, bufs); b.rx(0, 500, bufs) },
 		} {
-			if n := testing.AllocsPerRun(nettest.Scale(50), do); n != 0 {
+			if n := nettest.Allocs(nettest.Scale(50), do); n != 0 {
 				t.Errorf("%s: %v allocations", name, n)
 			}
 		}

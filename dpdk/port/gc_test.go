@@ -71,7 +71,7 @@ func TestBurstsCollectNothing(t *testing.T) {
 		n = b.rx(0, 0, bufs)
 		mbuf.FreeBulk(bufs[:n])
 	}
-	if n := testing.AllocsPerRun(1000, burst); n != 0 {
+	if n := nettest.Allocs(1000, burst); n != 0 {
 		t.Errorf("%v allocations a burst", n)
 	}
 	before := b.gcs()

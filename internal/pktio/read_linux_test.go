@@ -258,12 +258,12 @@ func TestReadAllocations(t *testing.T) {
 		p := newTap(t)
 		r := newReader(t, p, selectEngine(t, engine, p), 64, form)
 		p.inject(t, 900, frames()...)
-		if n := testing.AllocsPerRun(50, func() { r.Read(r.descs[:18], r.done) }); n != 0 {
+		if n := nettest.Allocs(50, func() { r.Read(r.descs[:18], r.done) }); n != 0 {
 			t.Errorf("%v allocations with packets", n)
 		}
 		for r.Read(r.descs, r.done) > 0 {
 		}
-		if n := testing.AllocsPerRun(50, func() { r.Read(r.descs, r.done) }); n != 0 {
+		if n := nettest.Allocs(50, func() { r.Read(r.descs, r.done) }); n != 0 {
 			t.Errorf("%v allocations without", n)
 		}
 	})

@@ -149,7 +149,7 @@ func TestWriteAllocations(t *testing.T) {
 			w.descs[i] = w.put(i, frame(60, i), form)
 		}
 		w.descs[7] = w.desc(7, 5, form) // is refused
-		if n := testing.AllocsPerRun(50, func() { w.Write(w.descs, w.failed) }); n != 0 {
+		if n := nettest.Allocs(50, func() { w.Write(w.descs, w.failed) }); n != 0 {
 			t.Errorf("%v allocations", n)
 		}
 	})

@@ -228,7 +228,7 @@ func TestIODoesNotAllocate(t *testing.T) {
 	_, q, _ := up(t)
 	mem, addr := memory(t, 2048)
 	copy(mem[hdr:], frame(60))
-	n := testing.AllocsPerRun(100, func() {
+	n := nettest.Allocs(100, func() {
 		tuntap.Write(q.FD(), addr, hdr+60)
 		tuntap.Read(q.FD(), addr, 2048)
 	})
