@@ -102,6 +102,7 @@ func (f *stream) arrived() {
 // TestKilled: a secondary is killed at random moments under full traffic, again and again. The primary takes back its queue
 // and every mbuf that it had; no packet is lost on the others' queues.
 func TestKilled(t *testing.T) {
+	nettest.NeedFast(t)
 	s := newStage(t, 3)
 	must(t, s.MakeRing("in", 64, nil))
 	must(t, s.MakeRing("in-back", 64, nil))

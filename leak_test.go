@@ -22,7 +22,7 @@ import (
 // TestOpenClose: 200 rounds, each with packets, leave no descriptor, no mapping,
 // no goroutine and no interface, and the name is free at once.
 func TestOpenClose(t *testing.T) {
-	eachEngine(t, func(t *testing.T, e Engine) {
+	eachEngineIfFast(t, func(t *testing.T, e Engine) {
 		ns := newNS(t)
 		round := func() {
 			d, err := Start(Config{NetNS: nsPath(ns), Name: "again", Engine: e, Queues: 2})

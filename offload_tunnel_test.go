@@ -20,10 +20,13 @@ import (
 func TestOffloadTunnel(t *testing.T) {
 	needTunnels(t)
 	eachEngineIfFast(t, func(t *testing.T, e Engine) {
-		for _, c := range []struct{ gpe, v6, checksum, tag, strip bool }{
+		for i, c := range []struct{ gpe, v6, checksum, tag, strip bool }{
 			{gpe: true}, {gpe: true, checksum: true}, {gpe: true, checksum: true, tag: true}, {gpe: true, tag: true, strip: true},
 			{}, {checksum: true}, {v6: true}, {checksum: true, tag: true}, {tag: true, strip: true}, {v6: true, tag: true, strip: true},
 		} {
+			if nettest.Leave(i) {
+				continue
+			}
 			t.Run(fmt.Sprintf("gpe=%t/v6=%t/checksum=%t/tag=%t/strip=%t", c.gpe, c.v6, c.checksum, c.tag, c.strip), func(t *testing.T) {
 				cfg := relayConfig{engine: e, rx: relayRx, tx: relayTx}
 				if c.tag {

@@ -451,7 +451,7 @@ func TestInterruptsAndEvents(t *testing.T) {
 func TestInterruptRaces(t *testing.T) { interruptRaces(t, nettest.Scale(50_000)) }
 
 func interruptRaces(t *testing.T, rounds int) {
-	eachEngine(t, func(t *testing.T, e Engine) {
+	eachEngineIfFast(t, func(t *testing.T, e Engine) {
 		p := startPort(t, Config{Engine: e})
 		q, fd := p.RxQueue(0), 0
 		fd, err := q.InterruptFD()

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"runtime"
 	"testing"
+
+	"github.com/rtap-project/rtap/internal/nettest"
 )
 
 func TestAttachExternal(t *testing.T) {
@@ -101,6 +103,7 @@ func TestDetachExternal(t *testing.T) {
 // A buffer may be collected before the mbuf is freed: nobody may look at it then, the collector itself not either
 // ("found bad pointer in Go heap"). That takes a collection that runs while the mbuf is freed.
 func TestExternalBufferCollected(t *testing.T) {
+	nettest.NeedFast(t)
 	const n = 256
 	p := newPool(t, Config{Count: n})
 	stop := make(chan struct{})

@@ -490,6 +490,7 @@ func (s *stepper) tidy() {
 
 // TestKilledAtEveryInstruction is the proof of Reclaim.
 func TestKilledAtEveryInstruction(t *testing.T) {
+	nettest.NeedFast(t)
 	for name, c := range map[string]struct{ before, op, after []int }{
 		"pop":     {nil, []int{opTake}, []int{opGive}},
 		"push":    {[]int{opTake}, []int{opGive}, nil},

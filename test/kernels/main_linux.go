@@ -55,17 +55,21 @@ type run struct {
 	suite   string            // the Debian release that the kernel is from
 	sysctls map[string]string // below /proc/sys
 	leave   []string          // packages that are not tested, unless they are asked for by name
+	only    map[string]string // of other packages, the tests that match (-test.run); likewise
 }
 
 // runs are named by release: bookworm has Linux 6.1, trixie 6.12, sid what is newest (7.2 in 2026). The second
 // run on trixie is what a hardened machine or a container's seccomp profile looks like to the driver (the
-// sysctl is there since Linux 6.6). The command is the same on all, but for what it says of a kernel that lacks
-// something. The longest come first, so that no machine is left to run alone.
+// sysctl is there since Linux 6.6): it has what depends on the engine, and the other one what io_uring does there. The
+// command is the same on all, but for what it says of a kernel that lacks something. The longest come first, so that no
+// machine is left to run alone.
 var runs = []run{
-	{name: "bookworm", suite: "bookworm"},
-	{name: "sid", suite: "sid", leave: append([]string{"cmd/rtap"}, anyKernel...)},
-	{name: "trixie", suite: "trixie", leave: append([]string{"cmd/rtap"}, anyKernel...)},
-	{name: "trixie-no-io_uring", suite: "trixie", leave: anyKernel, sysctls: map[string]string{"kernel/io_uring_disabled": "2"}},
+	{name: "bookworm", suite: "bookworm", leave: tools},
+	{name: "sid", suite: "sid", leave: slices.Concat(tools, anyKernel, theCommand)},
+	{name: "trixie-no-io_uring", suite: "trixie", sysctls: map[string]string{"kernel/io_uring_disabled": "2"},
+		leave: slices.Concat(tools, anyKernel, anyEngine), only: map[string]string{"cmd/rtap": "Info|Demo|RunForwards|RunErrors"}},
+	{name: "trixie", suite: "trixie", leave: slices.Concat(tools, anyKernel, theCommand),
+		only: map[string]string{".": "Burst|Queues|Order|Close|Exhaust|Registered|Scatter|Chain|Delete|OffloadTransfer|TUNTransfer"}},
 }
 
 // everything is which packages are tested unless some are named.

@@ -31,32 +31,40 @@ func TestSelectRuns(t *testing.T) {
 	}
 }
 
-// TestLeave: packages that runs leave out are there, and run on the oldest kernel at least.
+// TestLeave: packages that runs leave out, or narrow down, are there; one at least tests all of each.
 func TestLeave(t *testing.T) {
 	s := new(suite)
-	for _, dir := range append([]string{".", "forward", "cmd/rtap"}, anyKernel...) {
+	for _, dir := range slices.Concat([]string{".", "forward"}, anyKernel, anyEngine, theCommand, tools) {
 		if found, err := filepath.Glob(filepath.Join("../..", dir, "*_test.go")); err != nil || len(found) == 0 {
 			t.Errorf("%s has no tests, %v", dir, err)
 		}
 		s.tests = append(s.tests, plan.Test{Dir: path.Join(treeDir, dir)})
 	}
-	n := map[string]int{}
+	whole := map[string]int{}
 	for _, r := range runs {
-		for _, test := range s.of(&config{packages: everything}, r) {
-			n[test.Dir]++
+		all := s.of(&config{packages: everything}, r)
+		for _, test := range all {
+			if len(test.Args) == 0 {
+				whole[test.Dir]++
+			}
+		}
+		for dir := range r.only {
+			if !slices.ContainsFunc(all, func(test plan.Test) bool { return test.Dir == path.Join(treeDir, dir) && len(test.Args) == 1 }) {
+				t.Errorf("%s does not narrow %s down", r.name, dir)
+			}
 		}
 		if got := s.of(&config{packages: []string{"./mbuf"}}, r); len(got) != len(s.tests) {
 			t.Errorf("%s leaves out what was asked for", r.name)
 		}
 	}
-	for i, test := range s.tests {
-		want := 1
-		if i < 3 {
-			want = []int{len(runs), len(runs), 2}[i]
+	for _, test := range s.tests {
+		dir, _ := filepath.Rel(treeDir, test.Dir)
+		if want := !slices.Contains(tools, dir); (whole[test.Dir] > 0) != want {
+			t.Errorf("%s is tested %d times", dir, whole[test.Dir])
 		}
-		if n[test.Dir] != want {
-			t.Errorf("%s runs %d times, want %d", test.Dir, n[test.Dir], want)
-		}
+	}
+	if n := whole[treeDir]; n != len(runs)-1 {
+		t.Errorf("the driver is tested %d times", n)
 	}
 }
 

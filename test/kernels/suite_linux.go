@@ -28,12 +28,20 @@ const (
 // maxTreeFile leaves out what is no source and no test's data.
 const maxTreeFile = 1 << 20
 
-// anyKernel are packages whose tests ask nothing of the kernel that one release does otherwise than another:
-// what is computed, sockets and files, and the tests' own tools. The oldest runs them.
-var anyKernel = []string{
-	"header", "vnethdr", "mbuf", "metrics", "telemetry", "internal/epoll", "internal/ipc", "internal/nettest",
-	"internal/runtimedir", "internal/shm", "internal/traffic", "test/kernels", "test/kernels/plan",
-}
+// What runs leave out.
+var (
+	// The tests' own tools, which all others use.
+	tools = []string{"internal/nettest", "internal/traffic", "test/kernels", "test/kernels/plan"}
+	// Packages whose tests ask nothing of the kernel that one release does otherwise than another: what is computed,
+	// sockets and files. The oldest runs them.
+	anyKernel = []string{
+		"header", "vnethdr", "mbuf", "metrics", "telemetry", "internal/epoll", "internal/ipc", "internal/runtimedir", "internal/shm",
+	}
+	// Packages that know nothing of engines.
+	anyEngine = []string{"gso", "internal/netns", "internal/rtnl", "internal/tuntap", "internal/uring", "examples/bridge",
+		"examples/generator", "examples/nat"}
+	theCommand = []string{"cmd/rtap"}
+)
 
 // suite is what goes into every machine.
 type suite struct {
@@ -76,9 +84,18 @@ func (s *suite) of(cfg *config, r run) []plan.Test {
 	if !slices.Equal(cfg.packages, everything) {
 		return s.tests
 	}
-	return slices.DeleteFunc(slices.Clone(s.tests), func(t plan.Test) bool {
-		return slices.Contains(r.leave, strings.TrimPrefix(t.Dir, treeDir+"/"))
-	})
+	var tests []plan.Test
+	for _, t := range s.tests {
+		dir, err := filepath.Rel(treeDir, t.Dir)
+		if err != nil || slices.Contains(r.leave, dir) {
+			continue
+		}
+		if only := r.only[dir]; only != "" {
+			t.Args = append(slices.Clone(t.Args), "-test.run="+only)
+		}
+		tests = append(tests, t)
+	}
+	return tests
 }
 
 // goEnv is how go builds what runs in the machines: static, for the machines' own architecture.
