@@ -221,6 +221,7 @@ func TestChurn(t *testing.T) { churn(t, nettest.Scale(3000)/slow) }
 func churn(t *testing.T, count int) {
 	p := newPair(t, Config{Port: rtap.Config{Queues: 2}})
 	shortTimeWait(t, p.s)
+	must(t, traffic.SetSysctl(p.ns, "ipv4/tcp_max_tw_buckets", "1000")) // likewise of the kernel's, which has 28000 ports
 	ctx := p.context(time.Duration(count) * 50 * time.Millisecond)
 	l, err := rig.Listen(p.s, 4, 7)
 	must(t, err)
